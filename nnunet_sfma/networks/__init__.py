@@ -1,0 +1,5 @@
+"""The networks, pure PyTorch: usable without nnU-Net and without the rest of this package."""
+
+from nnunet_sfma.networks.sfmanet import SFMANet
+
+__all__ = ["SFMANet"]

@@ -1,0 +1,111 @@
+"""Frequency gating unit (FGU) of SFMANet, equations 8-14."""
+
+import torch
+from torch import nn
+
+
+class ChannelPermutation(nn.Module):
+    """Perm of equations 10 and 14: a random channel order, drawn once.
+
+    The order is a buffer, so it is saved with the weights, and it is drawn from the given generator, so the global
+    random state neither shapes it nor is changed by it. Drawing anew in each forward pass would scramble a trained
+    network.
+
+    Args:
+        channels: length of the channel axis.
+        generator: where the order is drawn from.
+    """
+
+    def __init__(self, channels: int, generator: torch.Generator):
+        super().__init__()
+        self.register_buffer("order", torch.randperm(channels, generator=generator, device="cpu"))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Reorder axis 1 of (B, C, H, W)."""
+        return x.index_select(1, self.order)
+
+
+class FrequencyGatingUnit(nn.Module):
+    """FGU: splits the channels into a high and a low frequency part, transforms each and fuses them, equations 8-14.
+
+    ::
+
+        U, L = first alpha*C and remaining channels                                   (8)
+        U' = Conv1x1(U) to alpha*C/s;  L' = Conv1x1(L) to (1-alpha)*C/s               (9)
+        U'' = Perm(U');  L'' = Perm(L')                                               (10)
+        Y1 = GC3x3(U'') + PC1(U'')                   C channels                       (11)
+        Y2 = Cat[PC2(L''), L'']                      C channels                       (12)
+        Y3 = Cat[Y1, Y2];  W = softmax(GAP(Y3)) over the 2C channels;  Y3' = W * Y3   (13)
+        Out_C = Perm(O1) + Perm(O2), O1 and O2 the halves of Y3'                      (14)
+
+    No Fourier transform is involved: "frequency" names the two groups of channels. A permutation in front of a dense
+    1x1 convolution is absorbed by its weights; it matters for the grouped convolution and in equation 14.
+
+    The softmax weights average 1/(2C) and nothing normalises behind them. Taken literally Out_C is 0.06 to 0.5 % of X
+    and its gradients fall below Adam's epsilon: the path starves. ``rescale`` multiplies the weights by 2C; as only
+    linear maps follow in SFMANet, that is a re-parameterisation and not another function class.
+
+    Args:
+        channels: C.
+        alpha: share of the high frequency part; the paper compares 0.25, 0.5 and 0.75.
+        squeeze: s of equation 9.
+        groups: G of equation 11.
+        rescale: multiply the softmax weights by 2C; False is equation 13 to the letter.
+        seed: of the four permutations.
+
+    Raises:
+        ValueError: if the widths do not come out whole or the groups do not divide them.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        alpha: float = 0.5,
+        squeeze: int = 2,
+        groups: int = 4,
+        rescale: bool = True,
+        seed: int = 0,
+    ):
+        super().__init__()
+        high = round(alpha * channels)
+        low = channels - high
+        self._check(channels, alpha, high, low, squeeze, groups)
+        self.split = [high, low]
+        self.rescale = rescale
+        high_squeezed, low_squeezed = high // squeeze, low // squeeze
+        self.squeeze_high = nn.Conv2d(high, high_squeezed, 1, bias=False)
+        self.squeeze_low = nn.Conv2d(low, low_squeezed, 1, bias=False)
+        self.group_conv = nn.Conv2d(high_squeezed, channels, 3, padding=1, groups=groups)
+        self.point_conv_high = nn.Conv2d(high_squeezed, channels, 1, bias=False)
+        self.point_conv_low = nn.Conv2d(low_squeezed, channels - low_squeezed, 1, bias=False)
+        generator = torch.Generator().manual_seed(seed)
+        self.permute_high = ChannelPermutation(high_squeezed, generator)
+        self.permute_low = ChannelPermutation(low_squeezed, generator)
+        self.permute_first = ChannelPermutation(channels, generator)
+        self.permute_second = ChannelPermutation(channels, generator)
+
+    @staticmethod
+    def _check(channels: int, alpha: float, high: int, low: int, squeeze: int, groups: int) -> None:
+        if not 0 < alpha < 1 or abs(high - alpha * channels) > 1e-6:
+            raise ValueError(f"alpha * channels must be a whole number of channels, got alpha={alpha}, C={channels}")
+        if high % squeeze or low % squeeze:
+            raise ValueError(f"the squeeze {squeeze} must divide both parts, got {high} + {low} of {channels} channels")
+        if (high // squeeze) % groups or channels % groups:
+            raise ValueError(
+                f"the {groups} groups must divide alpha*C/s = {high // squeeze} and C = {channels}: "
+                f"with alpha 0.5 take C % 16 == 0, with 0.25 or 0.75 C % 32 == 0"
+            )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, C, H, W) to Out_C of the same shape."""
+        high, low = x.split(self.split, dim=1)
+        high = self.permute_high(self.squeeze_high(high))
+        low = self.permute_low(self.squeeze_low(low))
+        y1 = self.group_conv(high) + self.point_conv_high(high)
+        y2 = torch.cat([self.point_conv_low(low), low], dim=1)
+        y3 = torch.cat([y1, y2], dim=1)
+        weights = y3.mean((2, 3), keepdim=True, dtype=torch.float32).softmax(dim=1)
+        if self.rescale:
+            weights = weights * y3.shape[1]
+        first, second = (weights.to(y3.dtype) * y3).chunk(2, dim=1)
+        return self.permute_first(first) + self.permute_second(second)

@@ -1,0 +1,96 @@
+"""Spatial gating unit (SGU) of SFMANet, equations 1-7."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class SpatialGroupNorm(nn.GroupNorm):
+    """SGN, equations 1-3, with one spatial group (Gs = 1), which makes it group normalisation.
+
+    The paper leaves Gs open; more than one spatial group would need divisible sides and show tile borders. Equations 1
+    and 3 both add epsilon: it is added once. Sixteen channel groups where the width allows it, else four channels a
+    group: with a single channel in a group the weights of equation 4 would always be 1 and the equation would vanish.
+
+    Args:
+        channels: C; a multiple of 16 from 64 on, of 4 below.
+
+    Raises:
+        ValueError: if the channels do not divide into the groups.
+    """
+
+    def __init__(self, channels: int):
+        groups = 16 if channels >= 64 else max(1, channels // 4)
+        if channels % groups:
+            raise ValueError(f"spatial gating needs a width that {groups} groups divide, got {channels} channels")
+        super().__init__(groups, channels, eps=1e-5)
+
+    def correlation_weights(self) -> torch.Tensor:
+        """Equation 4: how important each channel is within its channel group, shape (C,), about 1.
+
+        ``w_i = gamma_i / (mean_j |gamma_j| + 1e-3) + beta_i / (mean_j |beta_j| + 1)``, j over the group of i.
+
+        The printed ratios divide by beta_j, which is 0 at the start (0/0) and tiny later on (gradients of 1e5). Means
+        of absolute values do not cancel; a mean instead of a sum keeps w near 1, where the gate's sigmoid is neither
+        flat nor saturated; the 1 under beta bounds its gradient, where a small epsilon would move the blow-up to it.
+        """
+        gamma = self.weight.float().view(self.num_groups, -1)
+        beta = self.bias.float().view(self.num_groups, -1)
+        gamma_share = gamma / (gamma.abs().mean(1, keepdim=True) + 1e-3)
+        beta_share = beta / (beta.abs().mean(1, keepdim=True) + 1.0)
+        return (gamma_share + beta_share).flatten()
+
+
+class SpatialGatingUnit(nn.Module):
+    """SGU: separates informative from redundant positions and crosses the two, equations 1-7.
+
+    ::
+
+        Y = SGN(X);  R = sigmoid(w * Y)                                     (1-5)
+        W1 = 1 where R > t else R;  W2 = 0 where R > t else R
+        X1 = W1 * X;  X2 = W2 * X
+        A = sigmoid(Conv1x1(Conv3x3(X1 + X2)))                              (6)
+        Out_S = Cat[(X11 + X22) * A, (X12 + X21) * A]                       (7)
+
+    The gate keeps R, not 0, below the threshold: with hard 0/1 masks X1 + X2 would be X and no gradient would ever
+    reach gamma and beta. Equation 7 read literally is 2C wide, which fits neither equation 15 nor 19; the halves are
+    crossed and added, as the paper's overview says. Equation 4 reads in equation 5 as if it were a function of SGN(X);
+    it is the product. Y, w and R are computed in float32 so that half precision cannot flip the gate.
+
+    Args:
+        channels: C, even; see :class:`SpatialGroupNorm`.
+        threshold: t, in (0, 1); the paper compares 0.2, 0.5 and 0.8.
+
+    Raises:
+        ValueError: if the channels do not divide or the threshold is outside (0, 1).
+    """
+
+    def __init__(self, channels: int, threshold: float = 0.5):
+        super().__init__()
+        if not 0 < threshold < 1:
+            raise ValueError(f"the gate's threshold lies between 0 and 1, got {threshold}")
+        if channels % 2:
+            raise ValueError(f"spatial gating splits its channels into halves, got {channels} channels")
+        self.threshold = threshold
+        self.norm = SpatialGroupNorm(channels)
+        self.attention = nn.Sequential(
+            nn.Conv2d(channels, channels // 2, 3, padding=1),
+            nn.Conv2d(channels // 2, 1, 1),
+            nn.Sigmoid(),
+        )
+
+    def gates(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Equation 5: the weights W1 (informative) and W2 (redundant), each (B, C, H, W) in [0, 1], in float32."""
+        gamma, beta = self.norm.weight.float(), self.norm.bias.float()
+        y = F.group_norm(x.float(), self.norm.num_groups, gamma, beta, self.norm.eps)
+        r = torch.sigmoid(self.norm.correlation_weights().view(1, -1, 1, 1) * y)
+        informative = r > self.threshold
+        return torch.where(informative, 1.0, r), torch.where(informative, 0.0, r)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, C, H, W) to Out_S of the same shape."""
+        w1, w2 = self.gates(x)
+        x1, x2 = w1.to(x.dtype) * x, w2.to(x.dtype) * x
+        attention = self.attention(x1 + x2)
+        (x11, x12), (x21, x22) = x1.chunk(2, dim=1), x2.chunk(2, dim=1)
+        return torch.cat([(x11 + x22) * attention, (x12 + x21) * attention], dim=1)
