@@ -46,9 +46,7 @@ class DualAxisMultiScaleAttentionUnit(nn.Module):
         self.frequency = nn.ModuleList(StripConvolution(channels, k) for k in kernel_sizes)
         self.mix = nn.Conv2d(channels, channels, 1)
 
-    def forward(
-        self, x_in: torch.Tensor, x: torch.Tensor, out_s: torch.Tensor, out_c: torch.Tensor
-    ) -> torch.Tensor:
+    def forward(self, x_in: torch.Tensor, x: torch.Tensor, out_s: torch.Tensor, out_c: torch.Tensor) -> torch.Tensor:
         """Combine the four maps, each (B, C, H, W), to one.
 
         Args:

@@ -106,10 +106,10 @@ class SFMANet(nn.Module):
         d_l = Dec_l(Cat[skip_l, Up(d_l+1)]);  logits = Conv1x1(d_0)
 
     The skip takes the encoder's feature before the IEM. The deepest stage has neither module. One output, no deep
-    supervision. The defaults give 36.98 M parameters (published: 36.92 M). A reading with ``iem_stages=3,
-    iem_fuse_kernel=3, iem_pointwise=False`` meets the published multiply-adds as well, but contradicts the sentence that
-    puts an IEM on all four scales. With ``sfgu=False, dmau=False, iem_stages=0`` this is the U-Net of 31.04 M parameters
-    that the paper compares with. Weights start from PyTorch's defaults; the paper names no scheme.
+    supervision. The defaults give 36.97 M parameters (published: 36.92 M). A reading with ``iem_stages=3,
+    iem_fuse_kernel=3, iem_pointwise=False`` meets the published multiply-adds as well, but contradicts the sentence
+    that puts an IEM on all four scales. With ``sfgu=False, dmau=False, iem_stages=0`` this is the U-Net of 31.04 M
+    parameters that the paper compares with. Weights start from PyTorch's defaults; the paper names no scheme.
 
     Args:
         input_channels: channels of the image, any number.

@@ -1,0 +1,148 @@
+"""``nnunet-sfma``: one subcommand per thing a user wants to do; each imports its work only when it runs."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from nnunet_sfma import __version__
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run ``nnunet-sfma``. What the user can put right ends in one sentence and exit code 1."""
+    args = _parser().parse_args(argv)
+    try:
+        args.run(args)
+    except BrokenPipeError:
+        sys.stderr.close()
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="nnunet-sfma", description="SFMANet for nnU-Net v2.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_demo(commands)
+    _add_convert(commands)
+    _add_plan(commands)
+    _add_networks(commands)
+    _add_doctor(commands)
+    return parser
+
+
+def _add_demo(commands) -> None:
+    parser = commands.add_parser("demo", help="train, predict and look at the result on a built-in stroke phantom")
+    parser.add_argument("-o", dest="folder", type=Path, default=Path("nnunet-sfma-demo"), help="folder to work in")
+    parser.add_argument("-device", choices=["cpu", "cuda"], default=None, help="default: cuda if there is one")
+    parser.set_defaults(run=_demo)
+
+
+def _demo(args: argparse.Namespace) -> None:
+    from nnunet_sfma.demo.run_demo import run_demo
+
+    run_demo(args.folder, args.device)
+
+
+def _add_convert(commands) -> None:
+    parser = commands.add_parser("convert", help="turn a data set into nnU-Net raw format")
+    datasets = parser.add_subparsers(dest="dataset", required=True, metavar="DATASET")
+    isles = datasets.add_parser("isles2022", help="ISLES 2022, the Zenodo release or the challenge sample")
+    isles.add_argument("source", type=Path, metavar="SRC", help="the unpacked release")
+    isles.add_argument("--modality", choices=["dwi", "adc", "flair", "dwi+adc"], default="dwi")
+    _add_target(isles)
+    isles.set_defaults(run=_convert_isles2022)
+    phantom = datasets.add_parser("phantom", help="the demo's stroke phantom")
+    phantom.add_argument("--cases", type=int, default=20, help="how many for training")
+    phantom.add_argument("--test-cases", type=int, default=0, help="how many for testing")
+    phantom.add_argument("--seed", type=int, default=0, help="same seed, same voxels")
+    _add_target(phantom)
+    phantom.set_defaults(run=_convert_phantom)
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-d", dest="dataset_id", type=int, required=True, help="data set id to give it, 1 to 999")
+    parser.add_argument("-np", dest="processes", type=int, default=1, help="worker processes")
+    parser.add_argument("--overwrite", action="store_true", help="replace the data set if it exists")
+
+
+def _convert_isles2022(args: argparse.Namespace) -> None:
+    from dataset_conversion.isles2022 import convert
+
+    convert(args.source, args.dataset_id, args.modality, overwrite=args.overwrite, processes=args.processes)
+
+
+def _convert_phantom(args: argparse.Namespace) -> None:
+    from dataset_conversion.phantom import convert
+
+    convert(
+        args.cases,
+        args.seed,
+        args.dataset_id,
+        test_cases=args.test_cases,
+        overwrite=args.overwrite,
+        processes=args.processes,
+    )
+
+
+def _add_plan(commands) -> None:
+    parser = commands.add_parser("plan", help="make a plans file from a preset and nnU-Net's own plan")
+    parser.add_argument("-d", dest="dataset", required=True, help="id or name of a data set that nnU-Net has planned")
+    parser.add_argument("--preset", required=True, help="see nnunet-sfma networks")
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change an entry, such as training.num_epochs=100, architecture.iem_stages=3 or batch_size=8",
+    )
+    parser.add_argument("-p", dest="base", default="nnUNetPlans", help="nnU-Net's own plans to start from")
+    parser.add_argument("--name", help="name of the new plans (default: the preset's)")
+    parser.add_argument("--overwrite", action="store_true", help="replace plans of that name")
+    parser.set_defaults(run=_plan)
+
+
+def _plan(args: argparse.Namespace) -> None:
+    from nnunet_sfma.planning.make_plans import make_plans
+
+    plans = make_plans(args.dataset, args.preset, args.settings, args.base, args.name, args.overwrite)
+    print(f"Wrote {plans.path}")
+    if plans.padding:
+        print(f"Note: a patch of {plans.padding}.")
+    if plans.needs_preprocessing:
+        print(f"Next: nnUNetv2_preprocess -d {args.dataset} -plans_name {plans.name} -c 2d")
+    print(f"Then: nnUNetv2_train {args.dataset} 2d FOLD -tr {plans.trainer} -p {plans.name}")
+
+
+def _add_networks(commands) -> None:
+    parser = commands.add_parser("networks", help="every preset with its cost beside the published one")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.set_defaults(run=_networks)
+
+
+def _networks(args: argparse.Namespace) -> None:
+    from nnunet_sfma.planning.cost_table import cost_rows, format_table, to_json
+
+    rows = cost_rows()
+    print(to_json(rows) if args.json else format_table(rows))
+
+
+def _add_doctor(commands) -> None:
+    parser = commands.add_parser("doctor", help="check versions, nnU-Net's folders, trainers and the GPU")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.set_defaults(run=_doctor)
+
+
+def _doctor(args: argparse.Namespace) -> None:
+    from nnunet_sfma.doctor import examine, format_findings, to_json
+
+    findings = examine()
+    print(to_json(findings) if args.json else format_findings(findings))
+    if any(not finding.ok for finding in findings):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""``nnunet-sfma doctor``: one line for each thing that has to be right, with what to do where it is not."""
+
+import contextlib
+import io
+import json
+import os
+import pickle
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from nnunet_sfma.nnunet_discovery import FOLDER, VARIABLE
+from nnunet_sfma.nnunet_folders import VARIABLES
+
+PACKAGES = ("nnunet-sfma", "nnunetv2", "torch", "timm", "SimpleITK", "numpy")
+TRAINERS = ("nnUNetTrainerSFMANet",)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report: what was looked at, whether it is right, what was seen, what to do."""
+
+    subject: str
+    ok: bool
+    seen: str
+    remedy: str = ""
+
+
+def examine() -> list[Finding]:
+    """Look at everything: versions, nnU-Net's folders, trainers, GPU and compiler."""
+    return [
+        *(_package(name) for name in PACKAGES),
+        *(_folder(variable) for variable in VARIABLES),
+        _discovery(),
+        *(_trainer(name) for name in TRAINERS),
+        _gpu(),
+        _compile(),
+    ]
+
+
+def format_findings(findings: list[Finding]) -> str:
+    """One line a finding, with the remedy behind it where something is off."""
+    width = max(len(finding.subject) for finding in findings)
+    return "\n".join(
+        f"{'ok ' if finding.ok else 'OFF'}  {finding.subject:<{width}}  {finding.seen}"
+        + (f"  ->  {finding.remedy}" if finding.remedy else "")
+        for finding in findings
+    )
+
+
+def to_json(findings: list[Finding]) -> str:
+    """The findings as a JSON list."""
+    return json.dumps([asdict(finding) for finding in findings], indent=2)
+
+
+def _package(name: str) -> Finding:
+    try:
+        seen = version(name)
+    except PackageNotFoundError:
+        return Finding(name, False, "not installed", f"pip install {name}")
+    if name == "nnunet-sfma":
+        seen += f", Python {platform.python_version()}"
+    if name == "nnunetv2" and not seen.startswith("2.8."):
+        return Finding(name, False, seen, "pip install 'nnunetv2>=2.8,<2.9'")
+    return Finding(name, True, seen)
+
+
+def _folder(variable: str) -> Finding:
+    value = os.environ.get(variable)
+    if not value:
+        return Finding(variable, False, "not set", f"export {variable}=/path/to/a/folder")
+    if not Path(value).is_dir():
+        return Finding(variable, False, f"{value} does not exist", f"mkdir -p {value}")
+    if not os.access(value, os.W_OK):
+        return Finding(variable, False, f"{value} is not writable", "choose another folder or change its permissions")
+    return Finding(variable, True, value)
+
+
+def _discovery() -> Finding:
+    folders = os.environ.get(VARIABLE, "").split(os.pathsep)
+    if FOLDER in folders:
+        return Finding(VARIABLE, True, os.environ[VARIABLE])
+    return Finding(VARIABLE, False, "does not name this plugin", f"export {VARIABLE}={FOLDER}")
+
+
+def _trainer(name: str) -> Finding:
+    """Twice found, the same and picklable: what worker processes and custom transforms rely on."""
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            found = [recursive_find_trainer_class_by_name(name) for _ in range(2)]
+        pickle.dumps(found[0])
+    except Exception as error:  # whatever a foreign folder in the variable raises has to become a line
+        reason = str(error).splitlines()[0]
+        return Finding(name, False, f"not found: {reason}", f"reinstall, or export {VARIABLE}={FOLDER}")
+    if found[0] is not found[1]:
+        return Finding(name, False, "found twice as two classes", f"export {VARIABLE}={FOLDER}")
+    return Finding(name, True, f"found in {found[0].__module__}")
+
+
+def _gpu() -> Finding:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding("GPU", True, "none", "train with -device cpu")
+    device = torch.cuda.get_device_properties(0)
+    precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    return Finding("GPU", True, f"{device.name}, {device.total_memory / 2**30:.0f} GiB, trains in {precision}")
+
+
+def _compile() -> Finding:
+    import torch
+
+    if not torch.cuda.is_available():
+        return Finding("torch.compile", True, "off without CUDA")
+    if os.environ.get("nnUNet_compile", "true").lower() not in ("true", "1", "t"):
+        return Finding("torch.compile", True, "off by nnUNet_compile", "unset nnUNet_compile to train faster")
+    return _attempt(
+        "torch.compile",
+        lambda: torch.compile(torch.nn.ReLU())(torch.zeros(1, device="cuda")),
+        "export nnUNet_compile=f to train without it",
+    )
+
+
+def _attempt(subject: str, action: Callable, remedy: str) -> Finding:
+    try:
+        action()
+    except Exception as error:  # a compiler fails in many ways; each is one line here
+        return Finding(subject, False, str(error).splitlines()[0], remedy)
+    return Finding(subject, True, "works")

@@ -1,0 +1,40 @@
+"""nnU-Net's three folders and its data set names, with errors in one sentence."""
+
+import os
+from pathlib import Path
+
+from nnunet_sfma.errors import UserError
+
+VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+
+
+def nnunet_folder(variable: str) -> Path:
+    """The folder that one of nnU-Net's variables names.
+
+    Raises:
+        UserError: if the variable is not set.
+    """
+    value = os.environ.get(variable)
+    if not value:
+        raise UserError(f"{variable} is not set: export {variable}=/path/to/a/folder, as nnU-Net's documentation says.")
+    return Path(value)
+
+
+def dataset_name(dataset: int | str) -> str:
+    """The full name, ``DatasetXXX_Name``, of a data set given by id or name; nnU-Net's own look-up.
+
+    Raises:
+        UserError: if no folder of nnU-Net's holds it, or several data sets have the id.
+    """
+    from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
+
+    if not str(dataset).isdigit():
+        if not str(dataset).startswith("Dataset"):
+            raise UserError(f"'{dataset}' is no data set: give its id or its full name, such as Dataset501_ISLES2022.")
+        return str(dataset)
+    found = find_candidate_datasets(int(dataset))
+    if len(found) == 0:
+        raise UserError(f"There is no data set with id {dataset} in nnU-Net's folders: convert it first, or check -d.")
+    if len(found) > 1:
+        raise UserError(f"The data set id {dataset} is used by {' and '.join(found)}: rename one of them.")
+    return str(found[0])

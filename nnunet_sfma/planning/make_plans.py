@@ -1,0 +1,156 @@
+"""``nnunet-sfma plan``: a preset and nnU-Net's own plan make a new plans file beside it."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunet_sfma.errors import UserError
+from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
+from nnunet_sfma.presets import Preset, load_preset, merge, nearest
+
+CONFIGURATION = "2d"
+PREPROCESSING_KEYS = ("spacing", "normalization_schemes")
+CONFIGURATION_KEYS = ("batch_size", "patch_size", "batch_dice", *PREPROCESSING_KEYS)
+
+
+@dataclass(frozen=True)
+class PlansFile:
+    """What was written: the file, its plans name, and whether nnU-Net has to preprocess for it."""
+
+    path: Path
+    name: str
+    trainer: str
+    needs_preprocessing: bool
+    padding: str | None
+
+
+def make_plans(
+    dataset: int | str,
+    preset_name: str,
+    settings: list[str],
+    base: str = "nnUNetPlans",
+    name: str | None = None,
+    overwrite: bool = False,
+) -> PlansFile:
+    """Write ``nnUNet_preprocessed/DatasetXXX_Name/<name>.json``.
+
+    Preprocessed data is shared with nnU-Net's own plan unless spacing or normalisation differ.
+
+    Args:
+        dataset: id or name of a planned dataset.
+        preset_name: see :func:`nnunet_sfma.presets.preset_names`.
+        settings: ``KEY=VALUE`` with a key such as ``training.num_epochs``, ``architecture.features_per_stage`` or
+            ``batch_size`` and a JSON value.
+        base: name of nnU-Net's own plans.
+        name: of the new plans; the preset's name if None.
+        overwrite: replace plans of that name.
+
+    Raises:
+        UserError: if something is missing, unknown, or does not fit together; nothing is written then.
+    """
+    from nnunet_sfma.trainers.complete_plans import check_network, read_recipe
+
+    preset = load_preset(preset_name)
+    name = name or preset.name
+    folder = nnunet_folder("nnUNet_preprocessed") / dataset_name(dataset)
+    _check_name(name, base)
+    plans = _read_base(folder, base)
+    block = _apply(preset, _changes(settings, preset))
+    changes = block["configuration"]
+    original = plans["configurations"][CONFIGURATION]
+    needs_preprocessing = any(changes.get(key, original[key]) != original[key] for key in PREPROCESSING_KEYS)
+    configuration = {**original, **changes, "architecture": block["architecture"], "training": block["training"]}
+    if needs_preprocessing:
+        configuration["data_identifier"] = f"{name}_{CONFIGURATION}"
+    plans = {**plans, "plans_name": name, "configurations": {CONFIGURATION: configuration}}
+    _check_patch(configuration)
+    read_recipe(plans, CONFIGURATION)
+    check_network(plans, CONFIGURATION)
+    path = folder / f"{name}.json"
+    _write(path, plans, overwrite)
+    return PlansFile(path, name, preset.trainer, needs_preprocessing, _padding(configuration["patch_size"]))
+
+
+def _check_name(name: str, base: str) -> None:
+    if "__" in name or name in (base, "") or Path(name).name != name:
+        raise UserError(f"'{name}' cannot name these plans: use no slash, no '__', and not the name of the base plans.")
+
+
+def _read_base(folder: Path, base: str) -> dict:
+    path = folder / f"{base}.json"
+    if not path.is_file():
+        raise UserError(
+            f"{path} does not exist: run nnUNetv2_plan_and_preprocess -d {folder.name[7:10]} -c 2d first, "
+            f"or name other plans with -p."
+        )
+    plans = json.loads(path.read_text())
+    if CONFIGURATION not in plans["configurations"]:
+        raise UserError(f"{path} has no 2d configuration: plan the dataset again with nnU-Net, including -c 2d.")
+    return plans
+
+
+def _changes(settings: list[str], preset: Preset) -> dict:
+    """``KEY=VALUE`` strings as nested changes; unknown keys are refused with the nearest ones."""
+    known = [
+        *(f"training.{key}" for key in preset.training),
+        *(f"architecture.{key}" for key in preset.architecture["arch_kwargs"]),
+        *CONFIGURATION_KEYS,
+    ]
+    changes: dict[str, Any] = {"training": {}, "architecture": {"arch_kwargs": {}}, "configuration": {}}
+    for setting in settings:
+        key, separator, text = setting.partition("=")
+        if not separator:
+            raise UserError(f"--set {setting}: write KEY=VALUE, for instance training.num_epochs=100.")
+        if key not in known:
+            raise UserError(f"--set {setting}: there is no key '{key}'{nearest(key, known)}.")
+        block, _, leaf = key.rpartition(".")
+        place = changes["architecture"]["arch_kwargs"] if block == "architecture" else changes[block or "configuration"]
+        place[leaf] = _value(text)
+    return changes
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _apply(preset: Preset, changes: dict) -> dict:
+    blocks = {
+        "architecture": preset.architecture,
+        "training": preset.training,
+        "configuration": preset.configuration,
+    }
+    return merge(blocks, changes)
+
+
+def _check_patch(configuration: dict) -> None:
+    batch, patch = configuration["batch_size"], configuration["patch_size"]
+    if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
+        raise UserError(f"batch_size must be a whole number from 1 on, got {batch!r}.")
+    sides = patch if isinstance(patch, list) else []
+    if len(sides) != 2 or not all(isinstance(side, int) and side >= 16 for side in sides):
+        raise UserError(f"patch_size must be two whole numbers of at least 16, such as [256,256], got {patch!r}.")
+
+
+def _padding(patch: list[int]) -> str | None:
+    padded = [-(-side // 16) * 16 for side in patch]
+    if padded == patch:
+        return None
+    return f"{patch[0]} x {patch[1]} is padded to {padded[0]} x {padded[1]} inside the network"
+
+
+def _write(path: Path, plans: dict, overwrite: bool) -> None:
+    text = json.dumps(plans, indent=4) + "\n"
+    if path.is_file() and path.read_text() != text and not overwrite:
+        raise UserError(f"{path} exists and differs: choose another --name, or --overwrite it.")
+    partial = path.with_suffix(".json.partial")
+    try:
+        partial.write_text(text)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UserError(f"Could not write {path}: {error.strerror}.") from error

@@ -1,0 +1,88 @@
+"""Presets: the networks, variants and recipes in ``plans/``, one JSON each.
+
+A preset holds the two blocks that a plan of ours needs, ``architecture`` and ``training``, and what it changes in
+nnU-Net's own ``configuration`` (null leaves nnU-Net's value). ``inherits`` names a preset whose entries it changes.
+"""
+
+import difflib
+import json
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_sfma.errors import UserError
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One preset with its inheritance resolved; ``architecture`` and ``training`` are whole blocks.
+
+    ``published_row`` names the row of ``evaluation/published.json`` that describes the same network.
+    """
+
+    name: str
+    description: str
+    source: str
+    trainer: str
+    architecture: dict
+    training: dict
+    configuration: dict
+    published_row: str | None
+
+
+def presets_folder() -> Path:
+    """Where the presets lie: inside the package of a wheel, beside the package in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "plans"
+    return inside if inside.is_dir() else package.parent / "plans"
+
+
+def preset_names() -> list[str]:
+    """All presets by name."""
+    return sorted(path.stem for path in presets_folder().glob("*.json"))
+
+
+def load_preset(name: str) -> Preset:
+    """Read a preset.
+
+    Raises:
+        UserError: if there is none of that name; the nearest names are given.
+    """
+    if name not in preset_names():
+        raise UserError(f"There is no preset '{name}'{nearest(name, preset_names())}; see nnunet-sfma networks.")
+    entries = _resolve(name)
+    return Preset(
+        name=name,
+        description=entries["description"],
+        source=entries["source"],
+        trainer=entries["trainer"],
+        architecture=entries["architecture"],
+        training=entries["training"],
+        configuration={key: value for key, value in entries["configuration"].items() if value is not None},
+        published_row=entries.get("published_row"),
+    )
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A clause that names what the user may have meant."""
+    matches = difflib.get_close_matches(name, known, n=3, cutoff=0.4)
+    return f" (did you mean {' or '.join(matches)}?)" if matches else f" (known: {', '.join(known)})"
+
+
+def merge(base: dict, changes: dict) -> dict:
+    """A copy of ``base`` with ``changes`` applied, level by level.
+
+    Keyword arguments of an optimiser or schedule belong to that one optimiser or schedule, so they are replaced whole.
+    """
+    merged = deepcopy(base)
+    for key, value in changes.items():
+        mergeable = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        whole = key in ("optimizer_kwargs", "lr_schedule_kwargs")
+        merged[key] = merge(merged[key], value) if mergeable and not whole else deepcopy(value)
+    return merged
+
+
+def _resolve(name: str) -> dict:
+    entries = json.loads((presets_folder() / f"{name}.json").read_text())
+    parent = entries.pop("inherits", None)
+    return merge(_resolve(parent), entries) if parent else entries

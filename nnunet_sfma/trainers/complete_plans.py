@@ -1,0 +1,127 @@
+"""Makes the plans that a trainer receives complete, so that the model saved from them rebuilds itself."""
+
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import nn
+
+from nnunet_sfma.errors import UserError
+from nnunet_sfma.presets import load_preset
+from nnunet_sfma.trainers.recipe import Recipe
+
+NNUNETS_OWN_NETWORKS = "dynamic_network_architectures."
+
+
+def complete_plans(plans: dict, configuration: str, preset_name: str, model_folder: Path | None) -> dict:
+    """Return a copy of ``plans`` in which ``configuration`` names a network and a recipe of ours.
+
+    nnU-Net's own plans name neither. They get both from the plans already saved in the model's folder, so that all
+    folds of a model and a resumed fold agree even if a preset has changed since; else from the preset. Patch, batch
+    and spacing stay the plan's.
+
+    Args:
+        plans: as nnU-Net read them.
+        configuration: for instance "2d".
+        preset_name: the trainer's default preset.
+        model_folder: ``nnUNet_results/DatasetXXX_Name/Trainer__Plans__Configuration``, if it is known.
+
+    Raises:
+        UserError: if the configuration is missing, not 2D or a cascade, or if it names a network that this preset's
+            trainer does not train.
+    """
+    plans = deepcopy(plans)
+    if configuration not in plans["configurations"]:
+        known = ", ".join(plans["configurations"])
+        raise UserError(
+            f"The plans '{plans['plans_name']}' have no configuration '{configuration}' (they have {known})."
+        )
+    resolved = PlansManager(plans).get_configuration(configuration).configuration
+    _refuse_what_is_not_2d(resolved, configuration)
+    preset = load_preset(preset_name)
+    if "training" not in resolved:
+        _refuse_unknown_network(resolved, plans["plans_name"], preset.trainer)
+        blocks = _saved_blocks(model_folder, configuration) or (preset.architecture, preset.training)
+        plans["configurations"][configuration]["architecture"] = deepcopy(blocks[0])
+        plans["configurations"][configuration]["training"] = deepcopy(blocks[1])
+    elif _network(resolved) != preset.architecture["network_class_name"]:
+        raise UserError(
+            f"The plans '{plans['plans_name']}' describe {_network(resolved).split('.')[-1]}, which {preset.trainer} "
+            f"does not train: choose the trainer of those plans with -tr, or plans of this trainer with -p."
+        )
+    return plans
+
+
+def read_recipe(plans: dict, configuration: str) -> Recipe:
+    """The recipe of a complete plan.
+
+    Raises:
+        UserError: if the ``training`` block is not valid.
+    """
+    try:
+        return Recipe.from_plan(PlansManager(plans).get_configuration(configuration).configuration["training"])
+    except ValueError as error:
+        raise UserError(f"The plans '{plans['plans_name']}', configuration '{configuration}': {error}.") from error
+
+
+def build_network(configuration: ConfigurationManager, num_input_channels: int, num_output_channels: int) -> nn.Module:
+    """The network that a configuration names, by nnU-Net's own factory.
+
+    Raises:
+        UserError: if the network refuses its arguments.
+    """
+    try:
+        return get_network_from_plans(
+            configuration.network_arch_class_name,
+            configuration.network_arch_init_kwargs,
+            configuration.network_arch_init_kwargs_req_import,
+            num_input_channels,
+            num_output_channels,
+            deep_supervision=None,
+        )
+    except (TypeError, ValueError) as error:
+        name = configuration.network_arch_class_name.split(".")[-1]
+        raise UserError(f"The plan's architecture block does not fit {name}: {error}.") from error
+
+
+def check_network(plans: dict, configuration: str) -> None:
+    """Refuse an architecture block that cannot be built, before anything is written.
+
+    The network is built without memory, with one channel and one class: what a plan can get wrong does not depend on
+    them.
+
+    Raises:
+        UserError: if the network refuses its arguments.
+    """
+    with torch.device("meta"):
+        build_network(PlansManager(plans).get_configuration(configuration), 1, 1)
+
+
+def _refuse_what_is_not_2d(resolved: dict, configuration: str) -> None:
+    if resolved.get("previous_stage") or resolved.get("next_stage"):
+        raise UserError(f"'{configuration}' is part of a cascade, but this network is 2D: use the configuration 2d.")
+    if len(resolved["patch_size"]) != 2:
+        raise UserError(f"'{configuration}' is a 3D configuration, but this network is 2D: use the configuration 2d.")
+
+
+def _refuse_unknown_network(resolved: dict, plans_name: str, trainer: str) -> None:
+    if "architecture" in resolved and not _network(resolved).startswith(NNUNETS_OWN_NETWORKS):
+        raise UserError(
+            f"The plans '{plans_name}' describe another network, {_network(resolved)}, without a training block: "
+            f"use its own trainer with -tr, or give {trainer} plans made by nnunet-sfma plan."
+        )
+
+
+def _saved_blocks(model_folder: Path | None, configuration: str) -> tuple[dict, dict] | None:
+    saved = model_folder / "plans.json" if model_folder else None
+    if saved is None or not saved.is_file():
+        return None
+    blocks = load_json(str(saved))["configurations"].get(configuration, {})
+    return (blocks["architecture"], blocks["training"]) if "training" in blocks else None
+
+
+def _network(resolved: dict) -> str:
+    return resolved["architecture"]["network_class_name"]

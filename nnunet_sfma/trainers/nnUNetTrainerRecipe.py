@@ -1,0 +1,241 @@
+"""The trainer that does what a plan's ``training`` block says; trainers of single networks derive from it."""
+
+import os
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from batchgenerators.utilities.file_and_folder_operations import join
+from nnunetv2.paths import nnUNet_results
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.collate_outputs import collate_outputs
+from nnunetv2.utilities.file_path_utilities import get_output_folder
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import nn
+
+from nnunet_sfma.errors import UserError
+from nnunet_sfma.trainers.complete_plans import build_network, check_network, complete_plans, read_recipe
+from nnunet_sfma.trainers.epoch_length import count_slices
+from nnunet_sfma.trainers.online_dice import dice_per_class, hard_counts
+
+
+class nnUNetTrainerRecipe(nnUNetTrainer):
+    """nnU-Net's trainer with optimiser, schedule, loss weights, length and precision taken from the plan.
+
+    It supports what nnU-Net's own trainer supports in 2D: region-based labels, the ignore label, several input
+    channels, DDP, ``--c``, ``--val``, ``--npz``, ``-pretrained_weights`` and fold ``all``. It has no deep supervision.
+
+    Beyond nnU-Net's it logs the training Dice, writes ``checkpoint_latest.pth`` after every epoch, writes each
+    checkpoint beside the old one and renames it, and stops at a loss that is not finite.
+
+    Attributes:
+        default_preset: the preset that completes nnU-Net's own plans; its network is the one this trainer trains.
+
+    Raises:
+        UserError: if the plans do not fit, see :func:`nnunet_sfma.trainers.complete_plans.complete_plans`.
+    """
+
+    default_preset: str
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int | str,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008  the signature is nnU-Net's
+    ):
+        plans = complete_plans(plans, configuration, self.default_preset, self._model_folder(plans, configuration))
+        check_network(plans, configuration)
+        self.recipe = read_recipe(plans, configuration)
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.initial_lr = self.recipe.initial_lr
+        self.weight_decay = self.recipe.weight_decay
+        self.num_epochs = self.recipe.num_epochs
+        self.oversample_foreground_percent = self.recipe.foreground_share
+        self.enable_deep_supervision = False
+        self.save_every = 1
+        self.autocast_dtype = self.recipe.autocast_dtype(self.device)
+        if self.autocast_dtype != torch.float16:
+            self.grad_scaler = None
+        self.logger.local_logger.my_fantastic_logging["train_dice"] = []
+
+    @classmethod
+    def _model_folder(cls, plans: dict, configuration: str) -> Path | None:
+        if not nnUNet_results.is_set():
+            return None
+        return Path(get_output_folder(plans["dataset_name"], cls.__name__, plans["plans_name"], configuration))
+
+    @staticmethod
+    def build_network_architecture(
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """Build the network that the plan names; it has one output whatever ``enable_deep_supervision`` says."""
+        return build_network(configuration_manager, num_input_channels, num_output_channels)
+
+    def set_deep_supervision_enabled(self, enabled: bool) -> None:
+        """Nothing to switch: there is one output."""
+
+    def configure_optimizers(self):
+        """Optimiser and schedule of the recipe."""
+        optimizer = self.recipe.build_optimizer(self.network)
+        return optimizer, self.recipe.build_schedule(optimizer, lambda: self.logger.get_value("train_dice", step=None))
+
+    def _build_loss(self) -> nn.Module:
+        """nnU-Net's Dice + cross-entropy (BCE for regions), weighted by the recipe."""
+        loss = super()._build_loss()
+        loss.weight_dice, loss.weight_ce = self.recipe.dice_weight, self.recipe.ce_weight
+        return loss
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):  # noqa: N802  the name is nnU-Net's
+        """nnU-Net's choice, unless the recipe has no augmentation or no mirroring at test time."""
+        rotation, dummy_2d, initial_patch_size, mirror_axes = (
+            super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        )
+        if self.recipe.augmentation == "none":
+            initial_patch_size, mirror_axes = self.configuration_manager.patch_size, None
+        if not self.recipe.test_time_mirroring:
+            self.inference_allowed_mirroring_axes = None
+        return rotation, dummy_2d, initial_patch_size, mirror_axes
+
+    def get_training_transforms(
+        self,
+        patch_size: Sequence[int],
+        rotation_for_DA,  # noqa: N803  the name is nnU-Net's
+        deep_supervision_scales: list | None,
+        mirror_axes: tuple[int, ...] | None,
+        do_dummy_2d_data_aug: bool,
+        **label_options,
+    ):
+        """nnU-Net's augmentation, or without augmentation what it does to validation samples."""
+        if self.recipe.augmentation == "none":
+            label_options.pop("use_mask_for_norm", None)
+            return self.get_validation_transforms(deep_supervision_scales, **label_options)
+        return super().get_training_transforms(
+            patch_size, rotation_for_DA, deep_supervision_scales, mirror_axes, do_dummy_2d_data_aug, **label_options
+        )
+
+    def get_tr_and_val_datasets(self):
+        """nnU-Net's datasets; knowing them, the epochs get their length."""
+        training, validation = super().get_tr_and_val_datasets()
+        batch_size, lesion_only = self.configuration_manager.batch_size, self.recipe.slices == "lesion"
+        self.num_iterations_per_epoch = self.recipe.iterations(
+            self.recipe.iterations_per_epoch, count_slices(training, lesion_only), batch_size
+        )
+        self.num_val_iterations_per_epoch = self.recipe.iterations(
+            self.recipe.val_iterations_per_epoch, count_slices(validation, lesion_only), batch_size
+        )
+        self.print_to_log_file(
+            f"An epoch has {self.num_iterations_per_epoch} training and {self.num_val_iterations_per_epoch} validation "
+            f"iterations of batch size {batch_size}."
+        )
+        return training, validation
+
+    def on_train_epoch_start(self):
+        """Start an epoch; the schedule reads the training Dice logged so far."""
+        super().on_train_epoch_start()
+        self.iteration = 0
+
+    def train_step(self, batch: dict) -> dict:
+        """One optimiser step.
+
+        Args:
+            batch: ``data`` (B, C, H, W), ``target`` (B, 1, H, W) or, with regions, (B, R, H, W), ``keys`` (case names).
+
+        Returns:
+            ``loss`` and the counts ``tp_hard``, ``fp_hard``, ``fn_hard`` per class.
+
+        Raises:
+            UserError: if the loss is not finite or the GPU's memory does not suffice.
+        """
+        data = batch["data"].to(self.device, non_blocking=True)
+        target = batch["target"].to(self.device, non_blocking=True)
+        self.optimizer.zero_grad(set_to_none=True)
+        try:
+            with self._autocast():
+                output = self.network(data)
+                loss = self.loss(output, target)
+            self._backward_and_step(loss)
+        except torch.cuda.OutOfMemoryError as error:
+            raise UserError(
+                f"The GPU's memory does not suffice for batch size {self.configuration_manager.batch_size} and patch "
+                f"{self.configuration_manager.patch_size}: make a plan with nnunet-sfma plan --set batch_size=N and a "
+                f"smaller N."
+            ) from error
+        loss_value = loss.detach().cpu().numpy()
+        if not np.isfinite(loss_value):
+            raise UserError(
+                f"The loss is {loss_value} in epoch {self.current_epoch}, iteration {self.iteration}, cases "
+                f"{', '.join(batch['keys'])}: look for broken voxels in these, or lower training.initial_lr."
+            )
+        self.iteration += 1
+        return {"loss": loss_value, **hard_counts(output.detach(), target, self.label_manager)}
+
+    def _autocast(self):
+        if self.autocast_dtype is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.autocast_dtype)
+
+    def _backward_and_step(self, loss: torch.Tensor) -> None:
+        scaler = self.grad_scaler
+        (loss if scaler is None else scaler.scale(loss)).backward()
+        if scaler is not None:
+            scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.gradient_clip)
+        if scaler is None:
+            self.optimizer.step()
+        else:
+            scaler.step(self.optimizer)
+            scaler.update()
+
+    def on_train_epoch_end(self, train_outputs: list[dict]):
+        """Log the loss and the training Dice: of all samples of the epoch together, mean over the classes."""
+        super().on_train_epoch_end(train_outputs)
+        outputs = collate_outputs(train_outputs)
+        counts = np.stack([np.sum(outputs[key], 0) for key in ("tp_hard", "fp_hard", "fn_hard")])
+        if self.is_ddp:
+            of_all_ranks = [None] * dist.get_world_size()
+            dist.all_gather_object(of_all_ranks, counts)
+            counts = np.sum(of_all_ranks, 0)
+        dice = dice_per_class(*counts)
+        mean_dice = float(np.nanmean(dice)) if np.isfinite(dice).any() else 0.0
+        self.logger.log("train_dice", mean_dice, self.current_epoch)
+        self.print_to_log_file("Training Dice", np.round(mean_dice, decimals=4))
+
+    def on_epoch_end(self):
+        """Note a new best first: the latest checkpoint, which nnU-Net writes before it looks, then knows of it."""
+        ema = self.logger.get_value("ema_fg_dice", step=-1)
+        if self._best_ema is None or ema > self._best_ema:
+            self._best_ema = ema
+            self.print_to_log_file(f"New best moving average of the pseudo Dice: {np.round(ema, decimals=4)}")
+            self.save_checkpoint(join(self.output_folder, "checkpoint_best.pth"))
+        super().on_epoch_end()
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Write a checkpoint beside the old one and rename it, so that there is a whole one at any moment.
+
+        Raises:
+            UserError: if it cannot be written; the checkpoint that was there stays.
+        """
+        if self.local_rank != 0 or self.disable_checkpointing:
+            super().save_checkpoint(filename)
+            return
+        partial = Path(f"{filename}.partial")
+        try:
+            super().save_checkpoint(str(partial))
+            with open(partial, "rb") as file:
+                os.fsync(file.fileno())
+            partial.replace(filename)
+        except (OSError, RuntimeError) as error:
+            partial.unlink(missing_ok=True)
+            raise UserError(
+                f"Could not write {filename} ({str(error).splitlines()[0]}): make room or make it writable, then "
+                f"continue with --c; earlier checkpoints are intact."
+            ) from error

@@ -1,0 +1,180 @@
+"""The ``training`` block of a plan as a typed recipe: length, optimiser, schedule, loss weights and precision."""
+
+import difflib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+import torch
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", dict: "an object"}
+OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW, "SGD": torch.optim.SGD}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a plan's ``training`` block says. Every key is mandatory: a plan is complete or it is refused.
+
+    Attributes:
+        num_epochs: length of the training.
+        iterations_per_epoch: a number, or "one_pass": as many samples as there are training slices, drawn by nnU-Net's
+            sampler (with replacement; a third of them around foreground by default).
+        val_iterations_per_epoch: likewise for the online validation.
+        slices: "all", or "lesion" to draw and count only slices that contain foreground.
+        optimizer: a key of ``OPTIMIZERS``; ``optimizer_kwargs`` go to it as they are.
+        initial_lr: learning rate of the first epoch.
+        weight_decay: as the optimiser defines it.
+        lr_schedule: "plateau" (cut when the training Dice stops improving), "poly" (nnU-Net's) or "constant".
+        lr_schedule_kwargs: of ``ReduceLROnPlateau``; empty for the others.
+        dice_weight: factor of nnU-Net's Dice loss.
+        ce_weight: factor of nnU-Net's cross-entropy.
+        oversample_foreground: share of samples centred on foreground, 0 to 1.
+        augmentation: "nnunet" or "none".
+        test_time_mirroring: average predictions over mirrored inputs, as nnU-Net does.
+        precision: of the training step on CUDA: "auto" (bf16 where the GPU has it, else fp16), "bf16", "fp16", "fp32".
+        gradient_clip: largest norm of the gradient.
+    """
+
+    num_epochs: int
+    iterations_per_epoch: int | Literal["one_pass"]
+    val_iterations_per_epoch: int | Literal["one_pass"]
+    slices: Literal["all", "lesion"]
+    optimizer: Literal["Adam", "AdamW", "SGD"]
+    optimizer_kwargs: dict
+    initial_lr: float
+    weight_decay: float
+    lr_schedule: Literal["plateau", "poly", "constant"]
+    lr_schedule_kwargs: dict
+    dice_weight: float
+    ce_weight: float
+    oversample_foreground: float
+    augmentation: Literal["nnunet", "none"]
+    test_time_mirroring: bool
+    precision: Literal["auto", "bf16", "fp16", "fp32"]
+    gradient_clip: float
+
+    @classmethod
+    def from_plan(cls, training: dict) -> "Recipe":
+        """Check a ``training`` block and make it a recipe.
+
+        Raises:
+            ValueError: if a key is missing, unknown or has a value it cannot take; the sentence names it.
+        """
+        known = [field.name for field in fields(cls)]
+        for key in training:
+            if key not in known:
+                close = difflib.get_close_matches(key, known, n=2)
+                hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(known)}"
+                raise ValueError(f"the training block has an unknown key '{key}' ({hint})")
+        missing = [key for key in known if key not in training]
+        if missing:
+            raise ValueError(f"the training block lacks {', '.join(missing)}")
+        for field in fields(cls):
+            _check(field.name, training[field.name], field.type)
+        return cls(**training)
+
+    @property
+    def foreground_share(self) -> float:
+        """Share of samples that nnU-Net's sampler centres on foreground: all of them where only lesion slices count."""
+        return 1.0 if self.slices == "lesion" else self.oversample_foreground
+
+    def iterations(self, setting: int | str, slices: int, batch_size: int) -> int:
+        """Iterations of one epoch: the number that is set, or ceil(slices / batch_size), at least 1."""
+        return max(1, math.ceil(slices / batch_size)) if setting == "one_pass" else setting
+
+    def build_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
+        """The optimiser over all parameters of the network."""
+        return OPTIMIZERS[self.optimizer](
+            network.parameters(), lr=self.initial_lr, weight_decay=self.weight_decay, **self.optimizer_kwargs
+        )
+
+    def build_schedule(self, optimizer: torch.optim.Optimizer, training_dice: Callable[[], list[float]]) -> "Schedule":
+        """The schedule, an object whose ``step(epoch)`` nnU-Net calls at the start of each epoch.
+
+        Args:
+            optimizer: whose learning rate is set.
+            training_dice: returns the training Dice of the finished epochs.
+        """
+        if self.lr_schedule == "poly":
+            return PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
+        if self.lr_schedule == "plateau":
+            return PlateauOnTrainingDice(optimizer, self.initial_lr, training_dice, self.lr_schedule_kwargs)
+        return ConstantLearningRate()
+
+    def autocast_dtype(self, device: torch.device) -> torch.dtype | None:
+        """What the training step is autocast to on this device; None is full precision, always so without CUDA."""
+        if device.type != "cuda" or self.precision == "fp32":
+            return None
+        if self.precision == "auto":
+            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if self.precision == "bf16" else torch.float16
+
+
+class PlateauOnTrainingDice:
+    """Cuts the learning rate when the training Dice stops improving.
+
+    The rate is computed anew from all logged Dice values at each step. nnU-Net's checkpoints keep the log and nothing
+    of a scheduler, so a resumed run cannot disagree with an uninterrupted one.
+
+    Args:
+        optimizer: whose learning rate is set.
+        initial_lr: rate of the first epoch.
+        training_dice: returns the training Dice of the finished epochs.
+        kwargs: of ``torch.optim.lr_scheduler.ReduceLROnPlateau``.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        initial_lr: float,
+        training_dice: Callable[[], list[float]],
+        kwargs: dict,
+    ):
+        self.optimizer = optimizer
+        self.initial_lr = initial_lr
+        self.training_dice = training_dice
+        self.kwargs = kwargs
+
+    def step(self, epoch: int) -> None:
+        """Set the learning rate of ``epoch`` from the Dice of the epochs before it."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.initial_lr
+        plateau = ReduceLROnPlateau(self.optimizer, mode="max", **self.kwargs)
+        for dice in self.training_dice()[:epoch]:
+            plateau.step(dice)
+
+
+class ConstantLearningRate:
+    """The learning rate stays what it is."""
+
+    def step(self, epoch: int) -> None:
+        """Nothing to do."""
+
+
+Schedule = PolyLRScheduler | PlateauOnTrainingDice | ConstantLearningRate
+
+
+def _check(name: str, value: Any, annotation: Any) -> None:
+    """Refuse a value that its annotation does not allow; a bool is no number here, a whole number is a float."""
+    options = [option for part in (get_args(annotation) or (annotation,)) for option in (get_args(part) or (part,))]
+    types = tuple(option for option in options if isinstance(option, type))
+    allowed_types = (*types, int) if float in types else types
+    if isinstance(value, bool) and bool not in types:
+        allowed_types = ()
+    if value not in [o for o in options if isinstance(o, str)] and not isinstance(value, allowed_types):
+        wanted = " or ".join(TYPE_NAMES.get(option, f"'{option}'") for option in options)
+        raise ValueError(f"training.{name} must be {wanted}, got {value!r}")
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and not _in_range(name, value):
+        raise ValueError(f"training.{name} is out of range: {value!r}")
+
+
+def _in_range(name: str, value: float) -> bool:
+    if not math.isfinite(value) or value < 0:
+        return False
+    if name == "oversample_foreground":
+        return value <= 1
+    return value > 0 or name in ("weight_decay", "dice_weight", "ce_weight")

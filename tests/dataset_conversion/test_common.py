@@ -1,0 +1,432 @@
+import gzip
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
+
+from dataset_conversion.common import Case, write_dataset
+from nnunet_sfma.errors import UserError
+from tests.dataset_conversion.conftest import write
+
+LABELS = {"background": 0, "lesion": 1}
+DWI = {"0": "DWI"}
+
+
+@pytest.fixture
+def case(tmp_path, volume, mask):
+    """Makes a case from files, of which single ones can be replaced."""
+
+    def make(identifier="a", image=None, label=None, more_images=()):
+        folder = tmp_path / "source"
+        images = [image if image is not None else volume(), *more_images]
+        files = [write(i, folder / f"{identifier}_image{index}.nii.gz") for index, i in enumerate(images)]
+        return Case.from_files(identifier, files, write(label or mask(), folder / f"{identifier}_mask.nii.gz"))
+
+    return make
+
+
+def fails(raw, cases, *args, channels=DWI, **kwargs):
+    """The sentence with which a conversion fails, once it is sure that nothing new lies in nnUNet_raw."""
+    before = sorted(raw.rglob("*")) if raw.is_dir() else None
+    with pytest.raises(UserError) as error:
+        write_dataset(*(args or (5, "Test")), cases, channels, LABELS, **kwargs)
+    assert (sorted(raw.rglob("*")) if raw.is_dir() else None) == before
+    sentence = str(error.value)
+    assert sentence and "\n" not in sentence
+    return sentence
+
+
+# What is written
+
+
+def test_dataset_is_complete_for_nnunet(raw, case, capsys):
+    target = write_dataset(5, "Test", [case("a"), case("b")], DWI, LABELS)
+    assert target == raw / "Dataset005_Test"
+    assert sorted(path.name for path in raw.iterdir()) == ["Dataset005_Test"]
+    verify_dataset_integrity(str(target), 1)
+    entries = json.loads((target / "dataset.json").read_text())
+    assert entries["channel_names"] == DWI and entries["labels"] == LABELS and entries["numTraining"] == 2
+    assert "2 training cases" in capsys.readouterr().out
+
+
+def test_voxels_and_geometry_are_carried_over(raw, case, volume, mask):
+    target = write_dataset(5, "Test", [case()], DWI, LABELS)
+    image, label = sitk.ReadImage(target / "imagesTr/a_0000.nii.gz"), sitk.ReadImage(target / "labelsTr/a.nii.gz")
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(volume()))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(label), sitk.GetArrayFromImage(mask()))
+    assert label.GetPixelID() == sitk.sitkUInt8
+    np.testing.assert_allclose(image.GetSpacing(), volume().GetSpacing(), atol=1e-6)
+    np.testing.assert_allclose(image.GetOrigin(), volume().GetOrigin(), atol=1e-5)
+    np.testing.assert_allclose(image.GetDirection(), volume().GetDirection(), atol=1e-6)
+    affines = [nibabel.load(target / name).affine for name in ("imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")]
+    np.testing.assert_array_equal(*affines)
+
+
+def test_float_noise_between_grids_is_accepted_and_removed(raw, case, volume, mask):
+    noisy = mask()
+    noisy.SetOrigin([value + 5e-4 for value in noisy.GetOrigin()])
+    target = write_dataset(5, "Test", [case(label=noisy)], DWI, LABELS)
+    image, label = nibabel.load(target / "imagesTr/a_0000.nii.gz"), nibabel.load(target / "labelsTr/a.nii.gz")
+    np.testing.assert_array_equal(image.affine, label.affine)
+
+
+def test_orientation_codes_and_text_of_the_source_do_not_survive(raw, case, mask):
+    odd = mask()
+    odd.SetMetaData("qform_code", "0")
+    odd.SetMetaData("qform_code_name", "NIFTI_XFORM_UNKNOWN")
+    odd.SetMetaData("descrip", "John Doe")
+    target = write_dataset(5, "Test", [case(label=odd)], DWI, LABELS)
+    image, label = (nibabel.load(target / f).header for f in ("imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz"))
+    assert image["qform_code"] == label["qform_code"] and image["sform_code"] == label["sform_code"]
+    assert b"Doe" not in label["descrip"].tobytes()
+
+
+def test_double_becomes_float_and_integers_stay(raw, case, volume):
+    double = sitk.Cast(volume(), sitk.sitkFloat64)
+    short = sitk.Cast(volume(), sitk.sitkInt16)
+    target = write_dataset(5, "Test", [case("a", double), case("b", short)], DWI, LABELS)
+    assert sitk.ReadImage(target / "imagesTr/a_0000.nii.gz").GetPixelID() == sitk.sitkFloat32
+    assert sitk.ReadImage(target / "imagesTr/b_0000.nii.gz").GetPixelID() == sitk.sitkInt16
+
+
+def test_channels_are_numbered(raw, case, volume):
+    two = case(more_images=[volume(seed=1)])
+    target = write_dataset(5, "Test", [two], {"0": "DWI", "1": "ADC"}, LABELS)
+    second = sitk.GetArrayFromImage(sitk.ReadImage(target / "imagesTr/a_0001.nii.gz"))
+    np.testing.assert_array_equal(second, sitk.GetArrayFromImage(volume(seed=1)))
+
+
+def test_test_cases_with_and_without_label(raw, case, volume, capsys):
+    unlabelled = Case("u", lambda: ([volume()], None))
+    target = write_dataset(5, "Test", [case("a")], DWI, LABELS, test_cases=[case("t"), unlabelled])
+    assert sorted(p.name for p in (target / "imagesTs").iterdir()) == ["t_0000.nii.gz", "u_0000.nii.gz"]
+    assert [p.name for p in (target / "labelsTs").iterdir()] == ["t.nii.gz"]
+    assert "1 training and 2 test cases" in capsys.readouterr().out
+
+
+def test_no_labels_ts_without_test_labels(raw, case, volume):
+    unlabelled = Case("u", lambda: ([volume()], None))
+    target = write_dataset(5, "Test", [case("a")], DWI, LABELS, test_cases=[unlabelled])
+    assert not (target / "labelsTs").exists()
+
+
+def test_empty_label_is_allowed_and_reported(raw, case, mask, capsys):
+    target = write_dataset(5, "Test", [case("a"), case("b", label=mask(empty=True))], DWI, LABELS)
+    assert "1 with an empty label (b)" in capsys.readouterr().out
+    cases = json.loads((target / "provenance.json").read_text())["cases"]
+    assert [cases[name]["empty_label"] for name in "ab"] == [False, True]
+
+
+def test_provenance_names_sources_by_checksum_and_options(raw, case):
+    made = case()
+    target = write_dataset(5, "Test", [made], DWI, LABELS, provenance={"modality": "dwi"})
+    entries = json.loads((target / "provenance.json").read_text())
+    assert entries["options"] == {"modality": "dwi"} and entries["converted_by"].startswith("nnunet-sfma ")
+    expected = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in made.sources}
+    assert entries["cases"]["a"]["sha256"] == expected
+    assert Path(entries["source_folder"]) == made.sources[0].parent
+
+
+def test_generated_cases_need_no_files(raw, volume, mask):
+    target = write_dataset(5, "Test", [Case("a", lambda: ([volume()], mask()))], DWI, LABELS)
+    assert json.loads((target / "provenance.json").read_text())["source_folder"] is None
+
+
+def test_pictures_keep_their_colours(raw):
+    colours = np.random.default_rng(0).integers(0, 256, (6, 7, 3), dtype=np.uint8)
+    label = (colours[..., 0] > 128).astype(np.uint8)
+    picture = sitk.GetImageFromArray(colours, isVector=True)
+    case = Case("a", lambda: ([picture], sitk.GetImageFromArray(label)))
+    channels = {"0": "R", "1": "G", "2": "B"}
+    target = write_dataset(5, "Test", [case], channels, LABELS, file_ending=".png")
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(target / "imagesTr/a_0000.png")), colours)
+    verify_dataset_integrity(str(target), 1)
+
+
+def test_workers_write_the_same_as_one_process(raw, case):
+    cases = [case("a"), case("b"), case("c")]
+    one = write_dataset(5, "Test", cases, DWI, LABELS)
+    two = write_dataset(6, "Test", cases, DWI, LABELS, processes=2)
+    for path in sorted(one.rglob("*.nii.gz")):
+        assert gzip.decompress(path.read_bytes()) == gzip.decompress((two / path.relative_to(one)).read_bytes())
+    provenances = [json.loads((folder / "provenance.json").read_text()) for folder in (one, two)]
+    assert provenances[0]["cases"] == provenances[1]["cases"]
+
+
+def test_overwrite_replaces_only_after_success(raw, case, mask):
+    target = write_dataset(5, "Test", [case("a")], DWI, LABELS)
+    assert "outside" not in fails(raw, [case("b", label=mask(value=7))], overwrite=True)
+    assert (target / "labelsTr/a.nii.gz").is_file()
+    write_dataset(5, "Test", [case("c")], DWI, LABELS, overwrite=True)
+    assert [path.name for path in (target / "labelsTr").iterdir()] == ["c.nii.gz"]
+    assert [path.name for path in raw.iterdir()] == [target.name]
+
+
+# What is refused
+
+
+def test_raw_folder_not_set(raw, case, monkeypatch):
+    monkeypatch.delenv("nnUNet_raw")
+    assert "nnUNet_raw is not set" in fails(raw, [case()])
+
+
+def test_raw_folder_missing(raw, case, monkeypatch, tmp_path):
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "nowhere"))
+    sentence = fails(raw, [case()])
+    assert str(tmp_path / "nowhere") in sentence and "is not a folder" in sentence
+
+
+def test_raw_folder_not_writable(raw, case, monkeypatch):
+    # Root may write anywhere but here.
+    if not Path("/proc/self/task").is_dir():
+        pytest.skip("needs a folder in which nobody can write")
+    monkeypatch.setenv("nnUNet_raw", "/proc/self/task")
+    assert "nnUNet_raw=/proc/self/task is not writable" in fails(raw, [case()])
+
+
+@pytest.mark.parametrize("dataset_id", [-1, 0, 1000])
+def test_id_out_of_range(raw, case, dataset_id):
+    assert f"{dataset_id} is outside 1 to 999" in fails(raw, [case()], dataset_id, "Test")
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../a", "with space"])
+def test_name_that_is_no_folder_name(raw, case, name):
+    assert f"'{name}' cannot be a dataset's name" in fails(raw, [case()], 5, name)
+
+
+def test_target_exists(raw, case):
+    (raw / "Dataset005_Test").mkdir()
+    sentence = fails(raw, [case()])
+    assert "Dataset005_Test already exists" in sentence and "--overwrite" in sentence
+
+
+@pytest.mark.parametrize("variable", ["nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"])
+def test_id_belongs_to_another_dataset(raw, case, variable, tmp_path, monkeypatch):
+    if variable != "nnUNet_raw":
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    Path(os.environ[variable], "Dataset005_Other").mkdir(parents=True)
+    sentence = fails(raw, [case()], overwrite=True)
+    assert "5 already belongs to Dataset005_Other" in sentence
+
+
+def test_unfinished_folder_of_another_conversion(raw, case):
+    (raw / ".Dataset005_Test.unfinished").mkdir()
+    sentence = fails(raw, [case()])
+    assert ".Dataset005_Test.unfinished exists" in sentence and "remove that folder" in sentence
+
+
+def test_no_cases(raw):
+    assert "no training cases" in fails(raw, [])
+
+
+def test_duplicate_identifiers(raw, case):
+    assert "identifier a occurs more than once" in fails(raw, [case(), case()])
+    assert "identifier a occurs more than once" in fails(raw, [case()], test_cases=[case()])
+
+
+def test_identifier_that_is_no_file_name(raw, volume, mask):
+    assert "'a/b' cannot name a case" in fails(raw, [Case("a/b", lambda: ([volume()], mask()))])
+
+
+def test_sources_inside_the_dataset_to_be_replaced(raw, case, volume, mask):
+    target = write_dataset(5, "Test", [case()], DWI, LABELS)
+    own = Case.from_files("a", [target / "imagesTr/a_0000.nii.gz"], target / "labelsTr/a.nii.gz")
+    assert "lies inside" in fails(raw, [own], overwrite=True)
+
+
+def test_training_case_without_label(raw, volume):
+    assert "Case a has no label" in fails(raw, [Case("a", lambda: ([volume()], None))])
+
+
+def test_missing_file(raw, case):
+    made = case()
+    made.sources[0].unlink()
+    assert f"{made.sources[0]} does not exist" in fails(raw, [made])
+
+
+def test_file_that_is_no_image(raw, case):
+    made = case()
+    made.sources[0].write_bytes(b"404: not found" * 50)
+    assert f"{made.sources[0]} cannot be read" in fails(raw, [made])
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.9, -4])
+@pytest.mark.parametrize("which", [0, 1])
+def test_truncated_gz(raw, case, volume, mask, keep, which):
+    """ITK itself reads such files in silence."""
+    size = (40, 30, 20)
+    made = case(image=volume(size=size), label=mask(size=size))
+    whole = made.sources[which].read_bytes()
+    made.sources[which].write_bytes(whole[: int(len(whole) * keep) if keep > 0 else keep])
+    sentence = fails(raw, [made])
+    assert str(made.sources[which]) in sentence and "intact copy" in sentence
+
+
+def test_truncated_uncompressed_file(raw, tmp_path, volume, mask):
+    image = write(volume(), tmp_path / "image.nii")
+    label = write(mask(), tmp_path / "mask.nii")
+    whole = image.read_bytes()
+    image.write_bytes(whole[:-10])
+    sentence = fails(raw, [Case.from_files("a", [image], label)])
+    assert f"{len(whole) - 10} of {len(whole)} bytes" in sentence and str(image) in sentence
+
+
+def test_flipped_bit(raw, case, volume, mask):
+    made = case(image=volume(size=(40, 30, 20)), label=mask(size=(40, 30, 20)))
+    broken = bytearray(made.sources[0].read_bytes())
+    broken[len(broken) // 2] ^= 0x10
+    made.sources[0].write_bytes(broken)
+    assert str(made.sources[0]) in fails(raw, [made])
+
+
+def other_grid(image, prop):
+    if prop == "origin":
+        image.SetOrigin([value + 0.01 for value in image.GetOrigin()])
+    elif prop == "spacing":
+        image.SetSpacing([value * 1.01 for value in image.GetSpacing()])
+    elif prop == "direction":
+        image.SetDirection((1, 0, 0, 0, 1, 0, 0, 0, 1))
+    return image
+
+
+@pytest.mark.parametrize("prop", ["size", "spacing", "origin", "direction"])
+def test_label_on_another_grid(raw, case, mask, prop):
+    label = other_grid(mask(size=(7, 6, 6) if prop == "size" else (7, 6, 5)), prop)
+    sentence = fails(raw, [case(label=label)])
+    assert sentence.startswith("Case a (a_image0.nii.gz, a_mask.nii.gz): label and image lie on different grids")
+    assert prop in sentence and " against " in sentence
+
+
+@pytest.mark.parametrize("prop", ["size", "spacing", "origin", "direction"])
+def test_channels_on_different_grids(raw, case, volume, prop):
+    second = other_grid(volume(size=(7, 6, 6) if prop == "size" else (7, 6, 5)), prop)
+    sentence = fails(raw, [case(more_images=[second])], channels={"0": "DWI", "1": "ADC"})
+    assert sentence.startswith("Case a (") and f"channels on different grids ({prop}" in sentence
+
+
+def test_wrong_number_of_channels(raw, case):
+    assert "1 channels where the dataset has 2" in fails(raw, [case()], channels={"0": "DWI", "1": "ADC"})
+
+
+def test_label_value_that_is_not_declared(raw, case, mask):
+    sentence = fails(raw, [case("a"), case("b", label=mask(value=7))])
+    assert "Case b" in sentence and "label values (7), but only (0, 1)" in sentence
+
+
+def test_fractional_label(raw, case, mask):
+    half = sitk.Cast(mask(), sitk.sitkFloat32) * 0.5
+    assert "label values (0.5)" in fails(raw, [case(label=half)])
+
+
+def test_label_with_several_components(raw, volume, mask):
+    colour = sitk.Compose(mask(), mask(), mask())
+    assert "3 components" in fails(raw, [Case("a", lambda: ([volume()], colour))])
+
+
+def test_time_series(raw, case):
+    series = sitk.GetImageFromArray(np.zeros((2, 5, 6, 7), np.float32), isVector=False)
+    assert "image of size (7, 6, 5, 2)" in fails(raw, [case(image=series)])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("everywhere", [True, False])
+@pytest.mark.parametrize("pixel", [sitk.sitkFloat32, sitk.sitkFloat64])
+def test_voxels_in_a_file_that_are_not_finite(raw, case, volume, bad, everywhere, pixel):
+    """ITK itself reads them as 0."""
+    array = sitk.GetArrayFromImage(volume())
+    array[slice(None) if everywhere else (2, 3, 4)] = bad
+    sentence = fails(raw, [case(image=sitk.Cast(volume(array), pixel))])
+    assert f"a_image0.nii.gz has {array.size if everywhere else 1} NaN or infinite voxels" in sentence
+
+
+def test_voxels_in_a_big_endian_file_that_are_not_finite(raw, case, volume):
+    made = case()
+    array = sitk.GetArrayFromImage(volume()).T.astype(">f4")
+    header = nibabel.Nifti1Header(endianness=">")
+    affine = nibabel.load(made.sources[0]).affine
+    nibabel.save(nibabel.Nifti1Image(array, affine, header), made.sources[0])
+    write_dataset(5, "Test", [made], DWI, LABELS)
+    array[4, 3, 2] = np.nan
+    nibabel.save(nibabel.Nifti1Image(array, affine, header), made.sources[0])
+    assert "has 1 NaN or infinite voxels" in fails(raw, [made], 6, "Test")
+
+
+def test_generated_voxels_that_are_not_finite(raw, volume, mask):
+    array = sitk.GetArrayFromImage(volume())
+    array[2, 3, 4] = np.nan
+    assert "1 NaN or infinite voxels in channel 0" in fails(raw, [Case("a", lambda: ([volume(array)], mask()))])
+
+
+def test_sentence_comes_through_from_a_worker(raw, case, mask):
+    """A UserError is a SystemExit, which must neither end the worker nor hang the parent."""
+    cases = [case("a"), case("b", label=mask(value=7)), case("c"), case("d")]
+    assert fails(raw, cases) == fails(raw, cases, processes=2)
+
+
+def test_killed_worker(raw, case):
+    assert "worker process ended unexpectedly" in fails(raw, [case(), Case("b", partial(os._exit, 9))], processes=2)
+
+
+# Failures from outside
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from dataset_conversion.common import Case, write_dataset
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
+case = Case.from_files("a", [Path(sys.argv[3])], Path(sys.argv[4]))
+write_dataset(5, "Test", [case], {"0": "DWI"}, {"background": 0, "lesion": 1}, processes=int(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_disk_full_while_writing_images(raw, case, volume, mask, processes):
+    """ITK's NIfTI writer raises nothing when the file system takes only a part of the file."""
+    made = case(image=volume(size=(40, 30, 20)), label=mask(size=(40, 30, 20)))
+    arguments = ["20000", str(processes), *map(str, made.sources)]
+    done = subprocess.run([sys.executable, "-c", LIMITED, *arguments], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "Writing a_0000.nii.gz failed" in done.stderr.splitlines()[-1]
+    assert list(raw.iterdir()) == []
+
+
+def test_disk_full_while_writing_json(raw, case, volume, mask):
+    made = case(image=volume(np.zeros((5, 6, 7), np.float32)))
+    arguments = ["400", "1", *map(str, made.sources)]
+    done = subprocess.run([sys.executable, "-c", LIMITED, *arguments], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "Dataset005_Test could not be written" in done.stderr.splitlines()[-1]
+    assert list(raw.iterdir()) == []
+
+
+SLOW = """
+import sys, time
+from functools import partial
+from dataset_conversion.common import Case, write_dataset
+cases = [Case(f"c{i}", partial(time.sleep, 3 if int(sys.argv[1]) > 1 else 60)) for i in range(50)]
+write_dataset(5, "Test", cases, {"0": "DWI"}, {"background": 0, "lesion": 1}, processes=int(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_keyboard_interrupt(raw, processes):
+    process = subprocess.Popen([sys.executable, "-c", SLOW, str(processes)], stderr=subprocess.PIPE, text=True)
+    hidden = raw / ".Dataset005_Test.unfinished"
+    deadline = time.monotonic() + 60
+    while not hidden.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert hidden.exists()
+    process.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
+    assert list(raw.iterdir()) == []
