@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import signal
+import threading
 import zlib
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -235,13 +236,18 @@ def _all_or_nothing(target: Path) -> Iterator[Path]:
         yield folder
         _publish(folder, target)
     except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
+        _discard(folder)
         raise UserError(
             f"{target} could not be written ({error}); free space or choose another nnUNet_raw; nothing is left of it."
         ) from error
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+        _discard(folder)
         raise
+
+
+def _discard(folder: Path) -> None:
+    with _undisturbed():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _publish(folder: Path, target: Path) -> None:
@@ -285,9 +291,11 @@ def _write_serial(spec: _Spec, jobs: list[tuple[Case, str]]) -> Generator[_Writt
 
 def _write_parallel(spec: _Spec, jobs: list[tuple[Case, str]], processes: int) -> Generator[_Written, None, None]:
     # A UserError is a SystemExit: it would end a worker of multiprocessing.Pool, and the pool would wait for ever.
-    executor = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_ignore_interrupt)
+    executor = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
     try:
-        futures = [executor.submit(_write_case, spec, case, split) for case, split in jobs]
+        # Ctrl-C reaches all processes of a terminal; workers inherit that they are to leave it to their parent.
+        with _undisturbed():
+            futures = [executor.submit(_write_case, spec, case, split) for case, split in jobs]
         for future in futures:
             yield future.result()
     except BrokenProcessPool as error:
@@ -295,13 +303,22 @@ def _write_parallel(spec: _Spec, jobs: list[tuple[Case, str]], processes: int) -
             "A worker process ended unexpectedly, most likely for lack of memory; convert again with fewer processes."
         ) from error
     finally:
-        # Workers have to be at rest before their folder can be removed.
-        executor.shutdown(wait=True, cancel_futures=True)
+        # Workers have to be at rest before their folder can be removed; a shutdown that is interrupted hangs for ever.
+        with _undisturbed():
+            executor.shutdown(wait=True, cancel_futures=True)
 
 
-def _ignore_interrupt() -> None:
-    # Ctrl-C reaches all processes of the terminal; the parent alone decides, so that workers end quietly.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ignore Ctrl-C in the block, so that an impatient second one cannot stop the tidying up."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def _write_case(spec: _Spec, case: Case, split: str) -> _Written:
@@ -380,8 +397,10 @@ def _write_image(image: sitk.Image, path: Path) -> None:
         back = read_image(path)
     except RuntimeError as error:
         raise _failed_write(path, _reason(error)) from error
-    except (OSError, UserError) as error:
-        raise _failed_write(path, str(error)) from error
+    except OSError as error:
+        raise _failed_write(path, error.strerror) from error
+    except UserError as error:
+        raise _failed_write(path, "the file is incomplete") from error
     if not np.array_equal(sitk.GetArrayViewFromImage(back), sitk.GetArrayViewFromImage(image)):
         raise _failed_write(path, "the file read back differs")
     difference = grid_difference(back, image)

@@ -1,11 +1,11 @@
 """A seeded stroke-MRI phantom: diffusion-like brain volumes with lesions, and the mask a rater would draw.
 
-Healthy structures (cortical ribbon, skull-base artefact, periventricular caps, bright ventricles in some cases) reach the
+Healthy structures (cortical rim, skull-base artefact, periventricular caps, in some cases the ventricles) reach the
 lesions' intensities, so that no threshold separates them; shape and location do.
 
 Arrays are (Z, Y, X) = (12, 96, 96): slices from inferior to superior, rows from anterior to posterior, columns from the
-patient's right to left (LPS). Head coordinates are in millimetres, ``head[0]`` is z, ``head[1]`` is y, ``head[2]`` is x,
-with x = 0 in the plane between the hemispheres. Intensities are relative to grey matter = 1 until the scanner's scale.
+patient's right to left (LPS). Head coordinates are in millimetres, ``head[0]`` is z, ``head[1]`` is y, ``head[2]`` is
+x, with x = 0 in the plane between the hemispheres. Intensities are relative to grey matter = 1 until the scanner's scale.
 """
 
 import numpy as np
@@ -25,8 +25,8 @@ LESION_RADIUS = {"small": (3.0, 5.0), "medium": (10.0, 16.0), "territory": (17.0
 def stroke_phantom(seed: int, index: int) -> tuple[sitk.Image, sitk.Image]:
     """Case `index` of the phantom with this `seed`, always the same whatever other cases are made.
 
-    Returns the image (float32, skull-stripped: 0 outside the brain, above 0 inside, arbitrary scale) and the lesion mask
-    (uint8 in {0, 1}, empty in about one case of ten), both 96 x 96 x 12 voxels of 2 x 2 x 6 mm on one oblique grid.
+    Returns the image (float32, skull-stripped: 0 outside the brain, above 0 inside, arbitrary scale) and the lesion
+    mask (uint8 in {0, 1}, empty in about one case of ten), both 96 x 96 x 12 voxels of 2 x 2 x 6 mm on one oblique grid.
     Raises ValueError if `seed` or `index` is negative.
     """
     rng = np.random.default_rng([seed, index])
@@ -54,7 +54,7 @@ def _soft_step(x: np.ndarray) -> np.ndarray:
 
 
 def _ellipsoid(head: np.ndarray, centre: tuple[float, ...], axes: tuple[float, ...], edge: float = 0.1) -> np.ndarray:
-    """Soft ellipsoid in [0, 1], (Z, Y, X), in both hemispheres; centre, axes in millimetres (z, y, |x|), edge relative."""
+    """(Z, Y, X) in [0, 1]: one soft ellipsoid per hemisphere; centre, axes in millimetres (z, y, |x|), edge relative."""
     z, y, x = head
     offsets = (z - centre[0], y - centre[1], np.abs(x) - centre[2])
     radius = np.sqrt(sum((offset / axis) ** 2 for offset, axis in zip(offsets, axes, strict=True)))
@@ -125,7 +125,7 @@ def _deep_grey(head: np.ndarray) -> np.ndarray:
 def _distractors(
     rng: np.random.Generator, tissue: np.ndarray, head: np.ndarray, depth: np.ndarray, ventricles: np.ndarray
 ) -> np.ndarray:
-    """Tissue (Z, Y, X) with what is bright and healthy: patches of cortical rim, skull-base artefact, periventricular caps."""
+    """Tissue (Z, Y, X) with the bright that is healthy: patches of cortical rim, skull-base artefact, ventricular caps."""
     rim, base, caps = rng.uniform((0.15, 0.25, 0.2), (0.5, 0.65, 0.5))
     patches = _soft_step((_smooth_noise(rng, 12.0) - 0.4) / 0.2)
     bright = rim * patches * _soft_step((4.5 - depth) / 0.6)
@@ -148,7 +148,7 @@ def _lesions(
     ground = gaussian_filter(tissue, (0.0, 2.0, 2.0))
     for size in _lesion_sizes(rng):
         faint = size != "small" and rng.random() < 0.12
-        contrast = rng.uniform(0.30, 0.40) if faint else rng.uniform(0.55, 0.95)
+        contrast = rng.uniform(0.33, 0.43) if faint else rng.uniform(0.6, 1.0)
         edge = rng.uniform(2.0, 3.0) if faint else rng.uniform(0.4, 1.2)
         profile = _lesion_profile(rng, size, edge, head[2], depth, ventricles)
         tissue = tissue + (ground * (1.0 + contrast) * (1.0 + 0.05 * _smooth_noise(rng, 4.0)) - tissue) * profile
@@ -165,7 +165,7 @@ def _lesion_sizes(rng: np.random.Generator) -> list[str]:
 def _lesion_profile(
     rng: np.random.Generator, size: str, edge: float, x: np.ndarray, depth: np.ndarray, ventricles: np.ndarray
 ) -> np.ndarray:
-    """(Z, Y, X) in [0, 1]: an irregular turned ellipsoid in one hemisphere's tissue, falling off over `edge` millimetres."""
+    """(Z, Y, X) in [0, 1]: one irregular piece in one hemisphere's tissue, falling off over `edge` millimetres."""
     radius = rng.uniform(*LESION_RADIUS[size])
     possible = np.argwhere((depth > min(radius, 10.0)) & (ventricles < 0.1) & (np.abs(x) > 3.0))
     centre = rng.choice(possible)
@@ -189,7 +189,7 @@ def _scanner(rng: np.random.Generator, tissue: np.ndarray) -> np.ndarray:
 
 
 def _on_oblique_grid(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray) -> tuple[sitk.Image, sitk.Image]:
-    """Both arrays (Z, Y, X) as SimpleITK images, slices tilted by about 15 degrees, the origin off the scanner's centre."""
+    """Both arrays (Z, Y, X) as SimpleITK images: slices tilted by about 15 degrees, origin at the outer corner."""
     tilt = Rotation.from_euler("xyz", rng.uniform((8.0, -4.0, -4.0), (22.0, 4.0, 4.0)), degrees=True).as_matrix()
     spacing = SPACING_ZYX[::-1]
     half = np.array([(n - 1) / 2 * s for n, s in zip(SHAPE[::-1], spacing, strict=True)])

@@ -414,19 +414,28 @@ SLOW = """
 import sys, time
 from functools import partial
 from dataset_conversion.common import Case, write_dataset
-cases = [Case(f"c{i}", partial(time.sleep, 3 if int(sys.argv[1]) > 1 else 60)) for i in range(50)]
+cases = [Case(f"c{i}", partial(time.sleep, float(sys.argv[2]))) for i in range(50)]
 write_dataset(5, "Test", cases, {"0": "DWI"}, {"background": 0, "lesion": 1}, processes=int(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_keyboard_interrupt(raw, processes):
-    process = subprocess.Popen([sys.executable, "-c", SLOW, str(processes)], stderr=subprocess.PIPE, text=True)
+@pytest.mark.parametrize(("processes", "seconds"), [(1, 60), (2, 2)])
+def test_ctrl_c_even_twice(raw, processes, seconds):
+    """A terminal sends it to all processes; a worker ends the case it is at, and a pool's shutdown must not hang."""
+    command = [sys.executable, "-c", SLOW, str(processes), str(seconds)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     hidden = raw / ".Dataset005_Test.unfinished"
     deadline = time.monotonic() + 60
     while not hidden.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert hidden.exists()
-    process.send_signal(signal.SIGINT)
-    assert "KeyboardInterrupt" in process.communicate(timeout=60)[1]
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    if processes > 1:
+        time.sleep(0.5)
+        os.killpg(process.pid, signal.SIGINT)
+    try:
+        said = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    assert said.count("Traceback") == 1 and "KeyboardInterrupt" in said
     assert list(raw.iterdir()) == []

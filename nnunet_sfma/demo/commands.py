@@ -1,0 +1,57 @@
+"""Runs a command as a user would type it: printed, logged, with its progress in short lines."""
+
+import os
+import re
+import shlex
+import subprocess
+import sysconfig
+from collections import deque
+from pathlib import Path
+from time import monotonic
+
+from nnunet_sfma.errors import UserError
+
+PROGRESS = re.compile(
+    r"(?:^|: )(?P<text>Epoch \d+|Training Dice .*|Pseudo dice .*|Epoch time: .*|predicting .*|Predicting .*|"
+    r"Mean Validation Dice: .*|Wrote .*)\s*$"
+)
+
+
+def print_and_run(command: list[str], environment: dict[str, str], folder: Path) -> None:
+    """Print a command, run it with its output going to ``folder/logs``, and show the lines that tell of progress.
+
+    Args:
+        command: name of an installed command and its arguments.
+        environment: variables to set besides the present ones.
+        folder: the demo's folder.
+
+    Raises:
+        UserError: if it fails; with the last lines of its log.
+    """
+    log = folder / "logs" / f"{'-'.join(command[:2] if command[0] == 'nnunet-sfma' else command[:1])}.log"
+    log.parent.mkdir(exist_ok=True)
+    print(f"\n$ {shlex.join(command)}", flush=True)
+    start = monotonic()
+    executable = Path(sysconfig.get_path("scripts")) / command[0]
+    last_lines: deque[str] = deque(maxlen=15)
+    with (
+        log.open("w") as file,
+        subprocess.Popen(
+            [str(executable), *command[1:]],
+            env={**os.environ, **environment, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as process,
+    ):
+        for line in process.stdout:
+            file.write(line)
+            last_lines.append(line)
+            progress = PROGRESS.search(line)
+            if progress:
+                print(f"  {progress['text']}", flush=True)
+    if process.returncode:
+        print("".join(last_lines))
+        raise UserError(f"{command[0]} failed with exit code {process.returncode}; its whole output is in {log}.")
+    print(f"  done in {monotonic() - start:.0f} s (log: {log})", flush=True)

@@ -1,0 +1,122 @@
+"""Tiny data sets, preprocessed by nnU-Net itself, in folders of the test session."""
+
+import os
+
+# nnU-Net reads it once, at import
+os.environ["nnUNet_def_n_proc"] = "1"
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+
+TINY_NETWORK = ("architecture.features_per_stage=[16,32]", "architecture.iem_stages=1")
+SHORT_RECIPE = ("training.iterations_per_epoch=2", "training.val_iterations_per_epoch=1", "batch_size=4")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """nnU-Net's three folders, with two planned and preprocessed data sets.
+
+    Data set 1 has one channel and a lesion; data set 2 has two channels, regions and an ignore label.
+    """
+
+    root: Path
+    plain: str = "Dataset001_Plain"
+    regions: str = "Dataset002_Regions"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {name: str(self.root / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+
+    @property
+    def raw(self) -> Path:
+        return self.root / "nnUNet_raw"
+
+    @property
+    def preprocessed(self) -> Path:
+        return self.root / "nnUNet_preprocessed"
+
+    @property
+    def results(self) -> Path:
+        return self.root / "nnUNet_results"
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The workspace that tests copy; not to be written to."""
+    workspace = Workspace(tmp_path_factory.mktemp("workspace"))
+    for folder in workspace.environment.values():
+        Path(folder).mkdir()
+    _write_dataset(workspace.raw / workspace.plain, 1, {"background": 0, "lesion": 1})
+    regions = {"background": 0, "lesion": [1, 2], "core": 2, "ignore": 3}
+    _write_dataset(workspace.raw / workspace.regions, 2, regions)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in workspace.environment.items():
+            patch.setenv(name, value)
+        patch.setenv("nnUNet_n_proc_DA", "1")
+        _plan_and_preprocess([1, 2])
+    return workspace
+
+
+@pytest.fixture
+def workspace(prepared: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """A copy of the prepared workspace that nnU-Net's variables point to."""
+    copy = Workspace(tmp_path / "workspace")
+    shutil.copytree(prepared.root, copy.root)
+    for name, value in copy.environment.items():
+        monkeypatch.setenv(name, value)
+    # augmentation in the training process itself: starting workers takes longer than these trainings
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    return copy
+
+
+def _plan_and_preprocess(dataset_ids: list[int]) -> None:
+    from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
+
+    extract_fingerprints(dataset_ids, num_processes=1, check_dataset_integrity=True)
+    plan_experiments(dataset_ids)
+    preprocess(dataset_ids, configurations=("2d",), num_processes=(1,))
+
+
+def _write_dataset(folder: Path, channels: int, labels: dict) -> None:
+    """Six volumes of 32 x 40 x 5 voxels: noise with a bright ball, on an oblique grid with an origin of its own."""
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part).mkdir(parents=True)
+    for case in range(6):
+        rng = np.random.default_rng(case)
+        label = _ball(rng, inner=2 if channels == 2 else 1)
+        if channels == 2:
+            label[:, :3] = 3
+        for channel in range(channels):
+            image = rng.normal(0, 1, label.shape) + 5 * ((label == 1) | (label == 2)) + 10
+            _write(image.astype(np.float32), folder / "imagesTr" / f"case_{case}_{channel:04d}.nii.gz")
+        _write(label, folder / "labelsTr" / f"case_{case}.nii.gz")
+    description = {
+        "channel_names": {str(channel): f"MRI{channel}" for channel in range(channels)},
+        "labels": labels,
+        "numTraining": 6,
+        "file_ending": ".nii.gz",
+    }
+    if channels == 2:
+        description["regions_class_order"] = [1, 2]
+    (folder / "dataset.json").write_text(json.dumps(description))
+
+
+def _ball(rng: np.random.Generator, inner: int) -> np.ndarray:
+    z, y, x = np.indices((5, 40, 32))
+    centre = rng.uniform((1.5, 12, 10), (3.5, 28, 22))
+    distance = np.sqrt((4 * (z - centre[0])) ** 2 + (y - centre[1]) ** 2 + (x - centre[2]) ** 2)
+    return np.where(distance < 4, inner, (distance < 8).astype(np.uint8)).astype(np.uint8)
+
+
+def _write(array: np.ndarray, path: Path) -> None:
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((0.9, 0.9, 4.0))
+    image.SetOrigin((12.5, -30.25, 7.75))
+    image.SetDirection((0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1))
+    sitk.WriteImage(image, str(path))

@@ -1,0 +1,41 @@
+"""Plans and short trainings through the entry points that nnU-Net's commands call."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import SHORT_RECIPE, TINY_NETWORK, Workspace
+
+TRAINER = "nnUNetTrainerSFMANet"
+
+
+@pytest.fixture
+def plan(workspace: Workspace) -> Callable[..., str]:
+    """``plan(*settings, dataset=1, name="tiny")``: what ``nnunet-sfma plan`` does, for a tiny network."""
+    from nnunet_sfma.planning.make_plans import make_plans
+
+    def make(*settings: str, dataset: int = 1, name: str = "tiny") -> str:
+        make_plans(dataset, "sfmanet-narrow", [*TINY_NETWORK, *SHORT_RECIPE, *settings], name=name)
+        return name
+
+    return make
+
+
+@pytest.fixture
+def train(workspace: Workspace) -> Callable[..., Path]:
+    """``train(plans, fold=0, dataset=1, **options)``: what ``nnUNetv2_train`` does; returns the fold's folder."""
+    from nnunetv2.run.run_training import run_training
+
+    def run(plans: str, fold: int | str = 0, dataset: int = 1, trainer: str = TRAINER, **options) -> Path:
+        run_training(str(dataset), "2d", fold, trainer, plans, device=torch.device("cpu"), **options)
+        name = workspace.plain if dataset == 1 else workspace.regions
+        return workspace.results / name / f"{trainer}__{plans}__2d" / f"fold_{fold}"
+
+    return run
+
+
+def read_checkpoint(path: Path) -> dict:
+    """A checkpoint's content."""
+    return torch.load(path, map_location="cpu", weights_only=False)

@@ -1,0 +1,172 @@
+"""Interruption, broken input and full disks."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nnunet_sfma.errors import UserError
+from tests.trainers.conftest import TRAINER, read_checkpoint
+
+TRAIN = [sys.executable, "-c", "from nnunetv2.run.run_training import run_training_entry as run; run()"]
+CUT_EACH_EPOCH = 'training.lr_schedule_kwargs={"factor":0.5,"patience":0,"threshold":2.0,"threshold_mode":"abs"}'
+
+
+def start_training(plans: str, *options: str, **kwargs) -> subprocess.Popen:
+    command = [*TRAIN, "1", "2d", "0", "-tr", TRAINER, "-p", plans, "-device", "cpu", *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs)
+
+
+def kill_when(process: subprocess.Popen, line: str) -> None:
+    for printed in process.stdout:
+        if line in printed:
+            os.kill(process.pid, signal.SIGKILL)
+            break
+    else:
+        pytest.fail(f"the training ended before it printed '{line}'")
+    process.wait()
+
+
+@pytest.mark.parametrize("moment", ["Training Dice", "New best moving average"])
+def test_killed_and_resumed(workspace, plan, train, moment):
+    plans = plan("training.num_epochs=5", CUT_EACH_EPOCH)
+    folder = workspace.results / workspace.plain / f"{TRAINER}__{plans}__2d" / "fold_0"
+    process = start_training(plans)
+    for printed in process.stdout:
+        if printed.rstrip().endswith("Epoch 3"):
+            break
+    kill_when(process, moment)
+    latest = read_checkpoint(folder / "checkpoint_latest.pth")
+    assert latest["current_epoch"] == 3
+    assert latest["_best_ema"] == max(latest["logging"]["ema_fg_dice"])
+    train(plans, continue_training=True)
+    final = read_checkpoint(folder / "checkpoint_final.pth")
+    assert final["logging"]["train_dice"][:3] == latest["logging"]["train_dice"]
+    assert final["_best_ema"] == max(final["logging"]["ema_fg_dice"])
+    assert np.allclose(final["logging"]["lrs"], [1e-3, 1e-3, 5e-4, 2.5e-4, 1.25e-4])
+    assert not list(folder.glob("*.partial"))
+
+
+def test_loss_that_is_not_finite_stops_with_epoch_iteration_and_cases(plan, train):
+    with pytest.raises(UserError, match=r"loss is (nan|-?inf) in epoch 0, iteration [01], cases case_\d.*initial_lr"):
+        train(plan("training.num_epochs=1", "training.initial_lr=1e30", "training.precision=fp32"))
+
+
+def test_full_disk_leaves_the_last_checkpoint(workspace, plan, train):
+    plans = plan("training.num_epochs=4")
+    folder = workspace.results / workspace.plain / f"{TRAINER}__{plans}__2d" / "fold_0"
+    process = start_training(plans)
+    kill_when(process, "Epoch 2")
+    checkpoint = folder / "checkpoint_latest.pth"
+    before = checkpoint.read_bytes()
+    limit = len(before) // 2
+
+    def limit_file_size() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    process = start_training(plans, "--c", preexec_fn=limit_file_size)
+    output = process.communicate()[0]
+    assert process.returncode == 1
+    last = output.rstrip().splitlines()[-1]
+    assert last.startswith("Could not write") and "continue with --c" in last
+    assert "Traceback" not in output
+    assert checkpoint.read_bytes() == before
+    assert not list(folder.glob("*.partial"))
+
+
+def test_default_plans_are_completed_and_survive_a_changed_preset(workspace, train, tmp_path, monkeypatch):
+    from nnunet_sfma import presets
+    from tests.trainers.test_training import predict, voxels
+
+    folder = tmp_path / "plans"
+    folder.mkdir()
+    monkeypatch.setattr(presets, "presets_folder", lambda: folder)
+    write_preset(folder, widths=[16, 32], epochs=1)
+    fold = train("nnUNetPlans")
+    saved = json.loads((fold.parent / "plans.json").read_text())["configurations"]["2d"]
+    assert saved["architecture"]["arch_kwargs"]["features_per_stage"] == [16, 32]
+    assert saved["training"]["num_epochs"] == 1
+    images = workspace.raw / workspace.plain / "imagesTr"
+    predict(fold.parent, images, tmp_path / "before")
+
+    write_preset(folder, widths=[32, 64], epochs=2)
+    predict(fold.parent, images, tmp_path / "after")
+    for path in (tmp_path / "before").glob("*.nii.gz"):
+        assert np.array_equal(voxels(path), voxels(tmp_path / "after" / path.name))
+    train("nnUNetPlans", only_run_validation=True)
+    second = train("nnUNetPlans", fold=1)
+    weights = [read_checkpoint(f / "checkpoint_final.pth")["network_weights"] for f in (fold, second)]
+    assert [w.shape for w in weights[0].values()] == [w.shape for w in weights[1].values()]
+
+
+def write_preset(folder: Path, widths: list[int], epochs: int) -> None:
+    from nnunet_sfma.presets import __file__ as module
+
+    original = Path(module).parents[1] / "plans" / "sfmanet.json"
+    if not original.is_file():
+        original = Path(module).parent / "plans" / "sfmanet.json"
+    preset = json.loads(original.read_text())
+    preset["architecture"]["arch_kwargs"].update(features_per_stage=widths, iem_stages=1)
+    preset["training"].update(num_epochs=epochs, iterations_per_epoch=1, val_iterations_per_epoch=1)
+    (folder / "sfmanet.json").write_text(json.dumps(preset))
+
+
+def edit_plans(workspace, plans: str, **changes) -> None:
+    path = workspace.preprocessed / workspace.plain / f"{plans}.json"
+    content = json.loads(path.read_text())
+    content["configurations"]["2d"].update(changes)
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        ({"patch_size": [8, 32, 32]}, "'2d' is a 3D configuration"),
+        ({"previous_stage": "2d"}, "part of a cascade"),
+        ({"architecture": {"network_class_name": "some.Network"}}, "describe Network, which nnUNetTrainerSFMANet does not"),
+        ({"training": {"num_epoch": 3}}, "unknown key 'num_epoch'.*did you mean num_epochs"),
+        ({"training": {"num_epochs": 3}}, "the training block lacks"),
+    ],
+)
+def test_plans_that_do_not_fit_end_in_one_sentence_and_write_nothing(workspace, plan, train, changes, sentence):
+    plans = plan("training.num_epochs=1")
+    edit_plans(workspace, plans, **changes)
+    with pytest.raises(UserError, match=sentence):
+        train(plans)
+    assert not list(workspace.results.iterdir())
+
+
+def test_plans_of_a_foreign_network_without_a_recipe_are_refused(workspace, train):
+    edit_plans(workspace, "nnUNetPlans", architecture={"network_class_name": "some.Network"})
+    with pytest.raises(UserError, match="describe another network, some.Network"):
+        train("nnUNetPlans")
+
+
+def test_widths_that_the_network_refuses_end_in_the_rule(workspace, plan, train):
+    plans = plan("training.num_epochs=1")
+    path = workspace.preprocessed / workspace.plain / f"{plans}.json"
+    content = json.loads(path.read_text())
+    content["configurations"]["2d"]["architecture"]["arch_kwargs"]["features_per_stage"] = [24, 48]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="does not fit SFMANet: .*C % 16 == 0"):
+        train(plans)
+    assert not list(workspace.results.iterdir())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="nnU-Net's mixed precision needs CUDA")
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_trains(plan, workspace, precision):
+    from nnunetv2.run.run_training import run_training
+
+    plans = plan("training.num_epochs=1", f"training.precision={precision}")
+    run_training("1", "2d", 0, TRAINER, plans, device=torch.device("cuda"))
+    folder = workspace.results / workspace.plain / f"{TRAINER}__{plans}__2d" / "fold_0"
+    assert np.isfinite(read_checkpoint(folder / "checkpoint_final.pth")["logging"]["train_losses"]).all()

@@ -1,0 +1,149 @@
+"""Training, validation, prediction and sharing by nnU-Net's own functions."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+from tests.trainers.conftest import TRAINER, read_checkpoint
+
+
+def predict(model: Path, images: Path, target: Path) -> None:
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(model), (0,))
+    predictor.predict_from_files(
+        str(images), str(target), num_processes_preprocessing=1, num_processes_segmentation_export=1
+    )
+
+
+def voxels(path: Path) -> np.ndarray:
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
+def test_cross_validation_sharing_and_prediction(workspace, plan, train, tmp_path, monkeypatch):
+    from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder2
+    from nnunetv2.evaluation.find_best_configuration import (
+        accumulate_cv_results,
+        dumb_trainer_config_plans_to_trained_models_dict,
+        find_best_configuration,
+    )
+    from nnunetv2.model_sharing.model_export import export_pretrained_model
+    from nnunetv2.model_sharing.model_import import install_model_from_zip_file
+
+    plans = plan("training.num_epochs=2")
+    for fold in (0, 1):
+        folder = train(plans, fold, export_validation_probabilities=True)
+        assert (folder / "validation" / "summary.json").is_file()
+        assert list((folder / "validation").glob("*.npz"))
+        assert sorted(path.name for path in folder.glob("checkpoint_*")) == [
+            "checkpoint_best.pth",
+            "checkpoint_final.pth",
+        ]
+    model = folder.parent
+    accumulate_cv_results(str(model), str(tmp_path / "crossval"), folds=(0, 1), num_processes=1)
+    assert json.loads((tmp_path / "crossval" / "summary.json").read_text())["foreground_mean"]
+    models = dumb_trainer_config_plans_to_trained_models_dict([TRAINER], ["2d"], [plans])
+    best = find_best_configuration(1, models, allow_ensembling=False, num_processes=1, folds=(0, 1))
+    assert best["best_model_or_ensemble"]["selected_model_or_models"][0]["trainer"] == TRAINER
+
+    raw = workspace.raw / workspace.plain
+    images = tmp_path / "images"
+    images.mkdir()
+    shutil.copy(raw / "imagesTr" / "case_3_0000.nii.gz", images)
+    predict(model, images, tmp_path / "before")
+    predicted = sitk.ReadImage(str(tmp_path / "before" / "case_3.nii.gz"))
+    original = sitk.ReadImage(str(images / "case_3_0000.nii.gz"))
+    assert predicted.GetOrigin() == original.GetOrigin()
+    assert predicted.GetSpacing() == original.GetSpacing()
+    assert predicted.GetDirection() == original.GetDirection()
+    files = [str(tmp_path / "before" / name) for name in ("dataset.json", "plans.json")]
+    compute_metrics_on_folder2(
+        str(raw / "labelsTr"), str(tmp_path / "before"), *files, str(tmp_path / "m.json"), num_processes=1, chill=True
+    )
+    assert "Dice" in (tmp_path / "m.json").read_text()
+
+    export_pretrained_model(1, str(tmp_path / "model.zip"), ("2d",), TRAINER, plans, (0,))
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "empty_results"))
+    (tmp_path / "empty_results").mkdir()
+    install_model_from_zip_file(str(tmp_path / "model.zip"))
+    installed = tmp_path / "empty_results" / model.parent.name / model.name
+    predict(installed, images, tmp_path / "after")
+    assert np.array_equal(voxels(tmp_path / "before" / "case_3.nii.gz"), voxels(tmp_path / "after" / "case_3.nii.gz"))
+
+
+def test_regions_ignore_label_and_two_channels(plan, train):
+    folder = train(plan("training.num_epochs=1", dataset=2), "all", dataset=2)
+    summary = json.loads((folder / "validation" / "summary.json").read_text())
+    assert set(summary["mean"]) == {"(1, 2)", "2"}
+    log = read_checkpoint(folder / "checkpoint_final.pth")["logging"]
+    assert 0 <= log["train_dice"][0] <= 1
+
+
+def test_validation_only_and_pretrained_weights_from_other_labels(workspace, plan, train):
+    plans = plan("training.num_epochs=1")
+    folder = train(plans)
+    final = folder / "checkpoint_final.pth"
+    written = final.stat().st_mtime_ns
+    shutil.rmtree(folder / "validation")
+    train(plans, only_run_validation=True)
+    assert (folder / "validation" / "summary.json").is_file()
+    assert final.stat().st_mtime_ns == written
+
+    description = workspace.preprocessed / workspace.plain / "dataset.json"
+    content = json.loads(description.read_text())
+    content["labels"]["other"] = 2
+    description.write_text(json.dumps(content))
+    other = train(plan("training.num_epochs=1", "training.initial_lr=1e-12", name="more"), pretrained_weights=str(final))
+    before = read_checkpoint(final)["network_weights"]
+    after = read_checkpoint(other / "checkpoint_final.pth")["network_weights"]
+    heads = {name for name in after if ".seg_layers." in name}
+    assert {name for name in after if after[name].shape != before[name].shape} == heads
+    trained = [name for name, _ in read_checkpoint_parameters(other)]
+    moved = [name for name in trained if name not in heads and not torch.allclose(after[name], before[name], atol=1e-6)]
+    assert trained and not moved
+
+
+def read_checkpoint_parameters(folder: Path) -> list[tuple[str, torch.Tensor]]:
+    """The weights that an optimiser moves: no statistics, no permutations."""
+    weights = read_checkpoint(folder / "checkpoint_final.pth")["network_weights"]
+    skipped = ("running_mean", "running_var", "num_batches_tracked", "order")
+    return [(name, value) for name, value in weights.items() if not name.endswith(skipped)]
+
+
+@pytest.mark.parametrize("slices, expected", [("all", 5 * 4), ("lesion", None)])
+def test_one_pass_counts_the_training_slices(workspace, plan, train, capsys, slices, expected):
+    name = plan(
+        "training.num_epochs=1", "training.iterations_per_epoch=one_pass", f"training.slices={slices}", "batch_size=3"
+    )
+    folder = train(name)
+    split = json.loads((workspace.preprocessed / workspace.plain / "splits_final.json").read_text())[0]
+    labels = [voxels(workspace.raw / workspace.plain / "labelsTr" / f"{case}.nii.gz") for case in split["train"]]
+    expected = expected or sum(int((label > 0).any((1, 2)).sum()) for label in labels)
+    log = next(folder.glob("training_log_*.txt")).read_text()
+    assert f"An epoch has {-(-expected // 3)} training and" in log
+
+
+def test_no_augmentation_and_no_mirroring(plan, train):
+    folder = train(plan("training.num_epochs=1", "training.augmentation=none", "training.test_time_mirroring=false"))
+    assert read_checkpoint(folder / "checkpoint_final.pth")["inference_allowed_mirroring_axes"] is None
+
+
+@pytest.mark.parametrize("schedule, kwargs, optimizer", [("poly", "{}", "SGD"), ("constant", "{}", "AdamW")])
+def test_other_schedules(plan, train, schedule, kwargs, optimizer):
+    folder = train(
+        plan(
+            "training.num_epochs=3",
+            f"training.lr_schedule={schedule}",
+            f"training.lr_schedule_kwargs={kwargs}",
+            f"training.optimizer={optimizer}",
+            "training.optimizer_kwargs={}",
+        )
+    )
+    rates = read_checkpoint(folder / "checkpoint_final.pth")["logging"]["lrs"]
+    wanted = [1e-3 * (1 - epoch / 3) ** 0.9 if schedule == "poly" else 1e-3 for epoch in range(3)]
+    assert np.allclose(rates, wanted)
