@@ -1,6 +1,7 @@
 """nnU-Net's three folders and its data set names, with errors in one sentence."""
 
 import os
+import tempfile
 from pathlib import Path
 
 from nnunet_sfma.errors import UserError
@@ -38,3 +39,17 @@ def dataset_name(dataset: int | str) -> str:
     if len(found) > 1:
         raise UserError(f"The data set id {dataset} is used by {' and '.join(found)}: rename one of them.")
     return str(found[0])
+
+
+def make_writable_folder(folder: Path) -> None:
+    """Create a folder, if it is not there, and make sure that files can be written to it.
+
+    Raises:
+        UserError: if that is not so.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"Cannot write to {folder} ({error.strerror}): choose another place or make room.") from error

@@ -10,11 +10,32 @@ VARIABLE = "nnUNet_extTrainer"
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 
 
+def folders() -> list[str]:
+    """The folders that nnU-Net searches after its own, in this order."""
+    return [folder for folder in os.environ.get(VARIABLE, "").split(os.pathsep) if folder]
+
+
 def announce() -> None:
     """Append this folder to ``nnUNet_extTrainer``, once; child processes inherit it."""
-    folders = [folder for folder in os.environ.get(VARIABLE, "").split(os.pathsep) if folder]
-    if FOLDER not in folders:
-        os.environ[VARIABLE] = os.pathsep.join([*folders, FOLDER])
+    if FOLDER not in folders():
+        os.environ[VARIABLE] = os.pathsep.join([*folders(), FOLDER])
+
+
+def refuse_misspelled(name: str, trainers: list[str]) -> None:
+    """Stop with one sentence if ``name`` is nearly, but not, one of our trainers.
+
+    Only where this folder is searched last: then no other folder can hold a trainer of that very name.
+
+    Raises:
+        UserError: naming the trainer that was probably meant.
+    """
+    import difflib
+
+    from nnunet_sfma.errors import UserError
+
+    nearest = difflib.get_close_matches(name, trainers, n=1, cutoff=0.85)
+    if nearest and folders()[-1:] == [FOLDER]:
+        raise UserError(f"There is no trainer '{name}': did you mean -tr {nearest[0]}?")
 
 
 announce()

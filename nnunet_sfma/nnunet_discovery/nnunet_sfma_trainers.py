@@ -3,6 +3,13 @@
 nnU-Net drops this module from ``sys.modules`` after each look-up; the trainers live in the installed package and stay.
 """
 
+from nnunet_sfma.nnunet_discovery import refuse_misspelled
 from nnunet_sfma.trainers.nnUNetTrainerSFMANet import nnUNetTrainerSFMANet
 
 __all__ = ["nnUNetTrainerSFMANet"]
+
+
+def __getattr__(name: str):
+    """nnU-Net asks each module for the trainer it wants; a name that is nearly one of ours is a typing error."""
+    refuse_misspelled(name, __all__)
+    raise AttributeError(name)

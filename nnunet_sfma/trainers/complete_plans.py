@@ -16,7 +16,7 @@ from nnunet_sfma.trainers.recipe import Recipe
 NNUNETS_OWN_NETWORKS = "dynamic_network_architectures."
 
 
-def complete_plans(plans: dict, configuration: str, preset_name: str, model_folder: Path | None) -> dict:
+def complete_plans(plans: dict, configuration: str, preset_name: str, model_folder: Path) -> dict:
     """Return a copy of ``plans`` in which ``configuration`` names a network and a recipe of ours.
 
     nnU-Net's own plans name neither. They get both from the plans already saved in the model's folder, so that all
@@ -27,7 +27,7 @@ def complete_plans(plans: dict, configuration: str, preset_name: str, model_fold
         plans: as nnU-Net read them.
         configuration: for instance "2d".
         preset_name: the trainer's default preset.
-        model_folder: ``nnUNet_results/DatasetXXX_Name/Trainer__Plans__Configuration``, if it is known.
+        model_folder: ``nnUNet_results/DatasetXXX_Name/Trainer__Plans__Configuration``.
 
     Raises:
         UserError: if the configuration is missing, not 2D or a cascade, or if it names a network that this preset's
@@ -115,9 +115,9 @@ def _refuse_unknown_network(resolved: dict, plans_name: str, trainer: str) -> No
         )
 
 
-def _saved_blocks(model_folder: Path | None, configuration: str) -> tuple[dict, dict] | None:
-    saved = model_folder / "plans.json" if model_folder else None
-    if saved is None or not saved.is_file():
+def _saved_blocks(model_folder: Path, configuration: str) -> tuple[dict, dict] | None:
+    saved = model_folder / "plans.json"
+    if not saved.is_file():
         return None
     blocks = load_json(str(saved))["configurations"].get(configuration, {})
     return (blocks["architecture"], blocks["training"]) if "training" in blocks else None

@@ -3,13 +3,13 @@
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from batchgenerators.utilities.file_and_folder_operations import join
-from nnunetv2.paths import nnUNet_results
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.collate_outputs import collate_outputs
 from nnunetv2.utilities.file_path_utilities import get_output_folder
@@ -17,6 +17,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.nnunet_folders import make_writable_folder, nnunet_folder
 from nnunet_sfma.trainers.complete_plans import build_network, check_network, complete_plans, read_recipe
 from nnunet_sfma.trainers.epoch_length import count_slices
 from nnunet_sfma.trainers.online_dice import dice_per_class, hard_counts
@@ -48,9 +49,11 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008  the signature is nnU-Net's
     ):
-        plans = complete_plans(plans, configuration, self.default_preset, self._model_folder(plans, configuration))
+        model_folder = self._model_folder(plans, configuration)
+        plans = complete_plans(plans, configuration, self.default_preset, model_folder)
         check_network(plans, configuration)
         self.recipe = read_recipe(plans, configuration)
+        make_writable_folder(model_folder)
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.initial_lr = self.recipe.initial_lr
         self.weight_decay = self.recipe.weight_decay
@@ -64,9 +67,8 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         self.logger.local_logger.my_fantastic_logging["train_dice"] = []
 
     @classmethod
-    def _model_folder(cls, plans: dict, configuration: str) -> Path | None:
-        if not nnUNet_results.is_set():
-            return None
+    def _model_folder(cls, plans: dict, configuration: str) -> Path:
+        nnunet_folder("nnUNet_results")
         return Path(get_output_folder(plans["dataset_name"], cls.__name__, plans["plans_name"], configuration))
 
     @staticmethod
@@ -77,8 +79,13 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         num_output_channels: int,
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
-        """Build the network that the plan names; it has one output whatever ``enable_deep_supervision`` says."""
-        return build_network(configuration_manager, num_input_channels, num_output_channels)
+        """Build the network that the plan names; it has one output whatever ``enable_deep_supervision`` says.
+
+        It is called for prediction as well, where an image with other channels than the plan's ends in a UserError.
+        """
+        network = build_network(configuration_manager, num_input_channels, num_output_channels)
+        network.register_forward_pre_hook(partial(_refuse_other_channels, num_input_channels))
+        return network
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """Nothing to switch: there is one output."""
@@ -239,3 +246,12 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
                 f"Could not write {filename} ({str(error).splitlines()[0]}): make room or make it writable, then "
                 f"continue with --c; earlier checkpoints are intact."
             ) from error
+
+
+def _refuse_other_channels(expected: int, network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    channels = inputs[0].shape[1]
+    if channels != expected:
+        raise UserError(
+            f"The image has {channels} channels, the model was planned for {expected}: give every case exactly the "
+            f"files _0000 to _{expected - 1:04d}."
+        )

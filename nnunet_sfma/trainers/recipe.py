@@ -75,6 +75,8 @@ class Recipe:
             raise ValueError(f"the training block lacks {', '.join(missing)}")
         for field in fields(cls):
             _check(field.name, training[field.name], field.type)
+        if training["dice_weight"] == training["ce_weight"] == 0:
+            raise ValueError("training.dice_weight and training.ce_weight are both 0: there is nothing to learn from")
         return cls(**training)
 
     @property

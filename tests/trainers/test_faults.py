@@ -131,7 +131,10 @@ def edit_plans(workspace, plans: str, **changes) -> None:
     [
         ({"patch_size": [8, 32, 32]}, "'2d' is a 3D configuration"),
         ({"previous_stage": "2d"}, "part of a cascade"),
-        ({"architecture": {"network_class_name": "some.Network"}}, "describe Network, which nnUNetTrainerSFMANet does not"),
+        (
+            {"architecture": {"network_class_name": "some.Network"}},
+            "describe Network, which nnUNetTrainerSFMANet does not",
+        ),
         ({"training": {"num_epoch": 3}}, "unknown key 'num_epoch'.*did you mean num_epochs"),
         ({"training": {"num_epochs": 3}}, "the training block lacks"),
     ],

@@ -98,7 +98,9 @@ def test_validation_only_and_pretrained_weights_from_other_labels(workspace, pla
     content = json.loads(description.read_text())
     content["labels"]["other"] = 2
     description.write_text(json.dumps(content))
-    other = train(plan("training.num_epochs=1", "training.initial_lr=1e-12", name="more"), pretrained_weights=str(final))
+    other = train(
+        plan("training.num_epochs=1", "training.initial_lr=1e-12", name="more"), pretrained_weights=str(final)
+    )
     before = read_checkpoint(final)["network_weights"]
     after = read_checkpoint(other / "checkpoint_final.pth")["network_weights"]
     heads = {name for name in after if ".seg_layers." in name}

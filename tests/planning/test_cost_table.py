@@ -1,0 +1,40 @@
+"""``nnunet-sfma networks``: the cost table."""
+
+import json
+
+import pytest
+
+from nnunet_sfma.cli import main
+
+
+@pytest.fixture(scope="module")
+def costs() -> dict:
+    from nnunet_sfma.planning.cost_table import cost_rows, to_json
+
+    return {row["preset"]: row for row in json.loads(to_json(cost_rows()))["networks"]}
+
+
+@pytest.mark.parametrize("preset", ["sfmanet", "sfmanet-r1", "sfmanet-ablation-unet"])
+def test_parameters_are_within_half_a_percent_of_the_published(costs, preset):
+    row = costs[preset]
+    assert row["parameters_millions"] == pytest.approx(row["published_parameters_millions"], rel=5e-3)
+
+
+def test_multiply_adds_are_those_of_the_layers(costs):
+    assert costs["sfmanet-ablation-unet"]["conv_gmacs"] == pytest.approx(48.09, abs=0.01)
+    assert costs["sfmanet-ablation-unet"]["matmul_gmacs"] == 0
+    assert costs["sfmanet"]["conv_gmacs"] == pytest.approx(67.62, abs=0.01)
+    assert costs["sfmanet"]["matmul_gmacs"] == pytest.approx(3.21, abs=0.01)
+    assert costs["sfmanet-r1"]["conv_gmacs"] == pytest.approx(88.38, abs=0.01)
+
+
+def test_published_figures_stand_only_beside_the_network_they_describe(costs):
+    named = {name for name, row in costs.items() if row["published_flops_billions"] == 94.77}
+    assert named == {"sfmanet", "sfmanet-ablation-full", "sfmanet-nnunet", "sfmanet-r1", "sfmanet-sgu50-fgu50"}
+
+
+def test_table_names_its_convention(capsys):
+    main(["networks"])
+    printed = capsys.readouterr().out
+    assert "| sfmanet | 36.97 | 36.92 | 67.62 | 3.21 | 94.77 |" in printed
+    assert "multiply-adds of one image" in printed and "mixes units" in printed

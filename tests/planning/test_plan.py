@@ -1,0 +1,103 @@
+"""``nnunet-sfma plan``: plans files beside nnU-Net's own."""
+
+import json
+
+import pytest
+
+from nnunet_sfma.cli import main
+from nnunet_sfma.errors import UserError
+from nnunet_sfma.presets import load_preset, preset_names
+
+
+def read(workspace, name: str) -> dict:
+    return json.loads((workspace.preprocessed / workspace.plain / f"{name}.json").read_text())
+
+
+def test_plan_is_complete_and_shares_the_preprocessed_data(workspace, capsys):
+    main(["plan", "-d", "1", "--preset", "sfmanet", "--set", "training.num_epochs=7", "architecture.iem_stages=3"])
+    assert "nnUNetv2_train 1 2d FOLD -tr nnUNetTrainerSFMANet -p sfmanet" in capsys.readouterr().out
+    configuration = read(workspace, "sfmanet")["configurations"]["2d"]
+    own = read(workspace, "nnUNetPlans")["configurations"]["2d"]
+    preset = load_preset("sfmanet")
+    assert configuration["training"] == {**preset.training, "num_epochs": 7}
+    assert configuration["architecture"]["arch_kwargs"] == {**preset.architecture["arch_kwargs"], "iem_stages": 3}
+    assert configuration["batch_size"] == 16
+    assert configuration["patch_size"] == own["patch_size"]
+    assert configuration["data_identifier"] == own["data_identifier"]
+
+
+def test_other_spacing_gets_its_own_data(workspace, capsys):
+    main(["plan", "-d", "1", "--preset", "sfmanet", "--name", "coarse", "--set", "spacing=[2.0,2.0]"])
+    assert "nnUNetv2_preprocess -d 1 -plans_name coarse -c 2d" in capsys.readouterr().out
+    assert read(workspace, "coarse")["configurations"]["2d"]["data_identifier"] == "coarse_2d"
+
+
+def test_nnunets_recipe_keeps_nnunets_batch_size(workspace):
+    main(["plan", "-d", "1", "--preset", "sfmanet-nnunet"])
+    own = read(workspace, "nnUNetPlans")["configurations"]["2d"]
+    configuration = read(workspace, "sfmanet-nnunet")["configurations"]["2d"]
+    assert configuration["batch_size"] == own["batch_size"]
+    assert configuration["training"]["optimizer_kwargs"] == {"momentum": 0.99, "nesterov": True}
+    assert configuration["training"]["lr_schedule_kwargs"] == {}
+
+
+def test_uneven_patch_is_accepted_and_explained(workspace, capsys):
+    main(["plan", "-d", "1", "--preset", "sfmanet", "--set", "patch_size=[17,300]"])
+    assert "17 x 300 is padded to 32 x 304" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["-d", "77", "--preset", "sfmanet"], "no data set with id 77"),
+        (["-d", "Plain", "--preset", "sfmanet"], "'Plain' is no data set"),
+        (["-d", "1", "--preset", "sfmanet-narow"], "did you mean sfmanet-narrow"),
+        (["-d", "1", "--preset", "sfmanet", "--set", "training.num_epoch=1"], "did you mean training.num_epochs"),
+        (["-d", "1", "--preset", "sfmanet", "--set", "training.num_epochs"], "write KEY=VALUE"),
+        (["-d", "1", "--preset", "sfmanet", "--set", "training.num_epochs=many"], "must be a whole number, got 'many'"),
+        (["-d", "1", "--preset", "sfmanet", "--set", "training.num_epochs=0"], "num_epochs is out of range"),
+        (["-d", "1", "--preset", "sfmanet", "--set", "training.optimizer=Adma"], "must be 'Adam' or 'AdamW' or 'SGD'"),
+        (["-d", "1", "--preset", "sfmanet", "--set", "training.initial_lr=-1"], "initial_lr is out of range"),
+        (["-d", "1", "--preset", "sfmanet", "--set", "architecture.iem_stages=9"], "iem_stages lies between 0 and 4"),
+        (["-d", "1", "--preset", "sfmanet", "--set", "patch_size=[8,64]"], "two whole numbers of at least 16"),
+        (["-d", "1", "--preset", "sfmanet", "--set", "batch_size=0"], "batch_size must be a whole number"),
+        (["-d", "1", "--preset", "sfmanet", "--name", "a__b"], "cannot name these plans"),
+        (["-d", "1", "--preset", "sfmanet", "-p", "other"], "run nnUNetv2_plan_and_preprocess -d 001"),
+    ],
+)
+def test_wrong_input_ends_in_one_sentence_and_writes_nothing(workspace, arguments, sentence):
+    folder = workspace.preprocessed / workspace.plain
+    before = sorted(path.name for path in folder.iterdir())
+    with pytest.raises(UserError, match=sentence.replace("(", r"\(")) as error:
+        main(["plan", *arguments])
+    assert "\n" not in str(error.value)
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_missing_variable_is_named(workspace, monkeypatch):
+    monkeypatch.delenv("nnUNet_preprocessed")
+    with pytest.raises(UserError, match="nnUNet_preprocessed is not set: export"):
+        main(["plan", "-d", "1", "--preset", "sfmanet"])
+
+
+def test_existing_plans_are_not_replaced_by_others(workspace):
+    main(["plan", "-d", "1", "--preset", "sfmanet"])
+    main(["plan", "-d", "1", "--preset", "sfmanet"])
+    with pytest.raises(UserError, match="exists and differs"):
+        main(["plan", "-d", "1", "--preset", "sfmanet", "--set", "batch_size=2"])
+    assert read(workspace, "sfmanet")["configurations"]["2d"]["batch_size"] == 16
+    main(["plan", "-d", "1", "--preset", "sfmanet", "--set", "batch_size=2", "--overwrite"])
+    assert read(workspace, "sfmanet")["configurations"]["2d"]["batch_size"] == 2
+
+
+def test_every_preset_makes_plans(workspace):
+    for name in preset_names():
+        main(["plan", "-d", "1", "--preset", name])
+        assert read(workspace, name)["plans_name"] == name
+
+
+def test_presets_of_the_papers_tables_exist():
+    ablations = {"unet", "sfgu", "iem", "sfgu-iem", "sfgu-dmau", "full"}
+    cells = {f"sfmanet-sgu{t}-fgu{a}" for t in (20, 50, 80) for a in (25, 50, 75)}
+    wanted = {"sfmanet", "sfmanet-r1", "sfmanet-nnunet", "sfmanet-narrow", *cells}
+    assert wanted | {f"sfmanet-ablation-{name}" for name in ablations} <= set(preset_names())
