@@ -5,7 +5,7 @@ lesions' intensities, so that no threshold separates them; shape and location do
 
 Arrays are (Z, Y, X) = (12, 96, 96): slices from inferior to superior, rows from anterior to posterior, columns from the
 patient's right to left (LPS). Head coordinates are in millimetres, ``head[0]`` is z, ``head[1]`` is y, ``head[2]`` is
-x, with x = 0 in the plane between the hemispheres. Intensities are relative to grey matter = 1 until the scanner's scale.
+x, with x = 0 in the plane between the hemispheres. Intensities are relative to grey matter = 1 up to the scanner.
 """
 
 import numpy as np
@@ -26,7 +26,8 @@ def stroke_phantom(seed: int, index: int) -> tuple[sitk.Image, sitk.Image]:
     """Case `index` of the phantom with this `seed`, always the same whatever other cases are made.
 
     Returns the image (float32, skull-stripped: 0 outside the brain, above 0 inside, arbitrary scale) and the lesion
-    mask (uint8 in {0, 1}, empty in about one case of ten), both 96 x 96 x 12 voxels of 2 x 2 x 6 mm on one oblique grid.
+    mask (uint8 in {0, 1}, empty in about one case of ten), both 96 x 96 x 12 voxels of 2 x 2 x 6 mm on one oblique
+    grid.
     Raises ValueError if `seed` or `index` is negative.
     """
     rng = np.random.default_rng([seed, index])
@@ -54,7 +55,7 @@ def _soft_step(x: np.ndarray) -> np.ndarray:
 
 
 def _ellipsoid(head: np.ndarray, centre: tuple[float, ...], axes: tuple[float, ...], edge: float = 0.1) -> np.ndarray:
-    """(Z, Y, X) in [0, 1]: one soft ellipsoid per hemisphere; centre, axes in millimetres (z, y, |x|), edge relative."""
+    """(Z, Y, X) in [0, 1]: a soft ellipsoid per hemisphere; centre, axes (z, y, |x|) in millimetres, edge relative."""
     z, y, x = head
     offsets = (z - centre[0], y - centre[1], np.abs(x) - centre[2])
     radius = np.sqrt(sum((offset / axis) ** 2 for offset, axis in zip(offsets, axes, strict=True)))
@@ -125,16 +126,16 @@ def _deep_grey(head: np.ndarray) -> np.ndarray:
 def _distractors(
     rng: np.random.Generator, tissue: np.ndarray, head: np.ndarray, depth: np.ndarray, ventricles: np.ndarray
 ) -> np.ndarray:
-    """Tissue (Z, Y, X) with the bright that is healthy: patches of cortical rim, skull-base artefact, ventricular caps."""
-    rim, base, caps = rng.uniform((0.15, 0.25, 0.2), (0.5, 0.65, 0.5))
+    """Tissue (Z, Y, X) with what is bright but healthy: patches of cortical rim, skull-base artefact, horn caps."""
+    rim, base, caps = rng.uniform((0.15, 0.25, 1.0), (0.45, 0.6, 1.4))
     patches = _soft_step((_smooth_noise(rng, 12.0) - 0.4) / 0.2)
     bright = rim * patches * _soft_step((4.5 - depth) / 0.6)
     frontal = _ellipsoid(head, (-24.0, -66.0, 12.0), (14.0, 12.0, 14.0), edge=0.25)
     temporal = _ellipsoid(head, (-26.0, 6.0, 56.0), (16.0, 20.0, 9.0), edge=0.25)
     bright += base * np.maximum(frontal, temporal)
     around = gaussian_filter(ventricles, [2.5 / spacing for spacing in SPACING_ZYX]) * (1.0 - ventricles)
-    bright += 2.0 * caps * around * _soft_step((np.abs(head[1]) - 18.0) / 3.0)
-    return tissue * (1.0 + bright)
+    horns = 2.0 * around * _soft_step((np.abs(head[1]) - 18.0) / 3.0)
+    return np.maximum(tissue * (1.0 + bright), caps * horns)
 
 
 def _lesions(
@@ -144,12 +145,13 @@ def _lesions(
     mask = np.zeros(SHAPE, dtype=bool)
     if rng.random() < NO_LESION_PROBABILITY:
         return tissue, mask
-    # Swelling closes the sulci within a lesion, hence the smoothed surroundings as its ground.
-    ground = gaussian_filter(tissue, (0.0, 2.0, 2.0))
+    # Swelling closes the sulci within a lesion, hence the smoothed surroundings as its ground; fluid is not among them.
+    weight = (depth > 0) * (1.0 - ventricles) + 1e-6
+    ground = gaussian_filter(weight * tissue, (0.0, 2.0, 2.0)) / gaussian_filter(weight, (0.0, 2.0, 2.0))
     for size in _lesion_sizes(rng):
-        faint = size != "small" and rng.random() < 0.12
+        faint = size != "small" and rng.random() < 0.1
         contrast = rng.uniform(0.33, 0.43) if faint else rng.uniform(0.6, 1.0)
-        edge = rng.uniform(2.0, 3.0) if faint else rng.uniform(0.4, 1.2)
+        edge = rng.uniform(2.0, 3.0) if faint else rng.uniform(0.4, 1.0)
         profile = _lesion_profile(rng, size, edge, head[2], depth, ventricles)
         tissue = tissue + (ground * (1.0 + contrast) * (1.0 + 0.05 * _smooth_noise(rng, 4.0)) - tissue) * profile
         mask |= profile >= 0.5
@@ -183,7 +185,7 @@ def _lesion_profile(
 def _scanner(rng: np.random.Generator, tissue: np.ndarray) -> np.ndarray:
     """Image (Z, Y, X), all above 0: a multiplicative bias field, Rician noise, an arbitrary scale."""
     bias = np.exp(rng.uniform(0.05, 0.15) * _smooth_noise(rng, 40.0))
-    sigma = rng.uniform(0.03, 0.06)
+    sigma = rng.uniform(0.03, 0.05)
     real, imaginary = sigma * rng.standard_normal((2, *SHAPE))
     return np.exp(rng.uniform(np.log(100.0), np.log(2000.0))) * np.hypot(tissue * bias + real, imaginary)
 

@@ -216,21 +216,17 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         self.logger.log("train_dice", mean_dice, self.current_epoch)
         self.print_to_log_file("Training Dice", np.round(mean_dice, decimals=4))
 
-    def on_epoch_end(self):
-        """Note a new best first: the latest checkpoint, which nnU-Net writes before it looks, then knows of it."""
-        ema = self.logger.get_value("ema_fg_dice", step=-1)
-        if self._best_ema is None or ema > self._best_ema:
-            self._best_ema = ema
-            self.print_to_log_file(f"New best moving average of the pseudo Dice: {np.round(ema, decimals=4)}")
-            self.save_checkpoint(join(self.output_folder, "checkpoint_best.pth"))
-        super().on_epoch_end()
-
     def save_checkpoint(self, filename: str) -> None:
         """Write a checkpoint beside the old one and rename it, so that there is a whole one at any moment.
+
+        nnU-Net writes the latest checkpoint of an epoch before it looks for a new best; a run resumed from it would not
+        know of that best. So the best comes first.
 
         Raises:
             UserError: if it cannot be written; the checkpoint that was there stays.
         """
+        if Path(filename).name == "checkpoint_latest.pth":
+            self._save_new_best()
         if self.local_rank != 0 or self.disable_checkpointing:
             super().save_checkpoint(filename)
             return
@@ -246,6 +242,13 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
                 f"Could not write {filename} ({str(error).splitlines()[0]}): make room or make it writable, then "
                 f"continue with --c; earlier checkpoints are intact."
             ) from error
+
+    def _save_new_best(self) -> None:
+        ema = self.logger.get_value("ema_fg_dice", step=-1)
+        if self._best_ema is None or ema > self._best_ema:
+            self._best_ema = ema
+            self.print_to_log_file(f"New best moving average of the pseudo Dice: {np.round(ema, decimals=4)}")
+            self.save_checkpoint(join(self.output_folder, "checkpoint_best.pth"))
 
 
 def _refuse_other_channels(expected: int, network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:

@@ -34,24 +34,41 @@ def kill_when(process: subprocess.Popen, line: str) -> None:
     process.wait()
 
 
-@pytest.mark.parametrize("moment", ["Training Dice", "New best moving average"])
-def test_killed_and_resumed(workspace, plan, train, moment):
+@pytest.mark.parametrize(
+    "killed_in, moment, left_by",
+    [(3, "Training Dice", "checkpoint_latest.pth"), (0, "New best moving average", None)],
+)
+def test_killed_and_resumed(workspace, plan, train, killed_in, moment, left_by):
     plans = plan("training.num_epochs=5", CUT_EACH_EPOCH)
     folder = workspace.results / workspace.plain / f"{TRAINER}__{plans}__2d" / "fold_0"
     process = start_training(plans)
-    for printed in process.stdout:
-        if printed.rstrip().endswith("Epoch 3"):
-            break
+    next(line for line in process.stdout if line.rstrip().endswith(f"Epoch {killed_in}"))
     kill_when(process, moment)
-    latest = read_checkpoint(folder / "checkpoint_latest.pth")
-    assert latest["current_epoch"] == 3
-    assert latest["_best_ema"] == max(latest["logging"]["ema_fg_dice"])
+    checkpoints = sorted(folder.glob("checkpoint_*.pth"))
+    left = read_checkpoint(folder / left_by)["logging"] if left_by else {"train_dice": [], "lrs": []}
+    if left_by:
+        assert read_checkpoint(folder / left_by)["_best_ema"] == max(left["ema_fg_dice"])
+        assert len(left["train_dice"]) == killed_in
+    else:
+        assert len(checkpoints) <= 1
     train(plans, continue_training=True)
     final = read_checkpoint(folder / "checkpoint_final.pth")
-    assert final["logging"]["train_dice"][:3] == latest["logging"]["train_dice"]
-    assert final["_best_ema"] == max(final["logging"]["ema_fg_dice"])
-    assert np.allclose(final["logging"]["lrs"], [1e-3, 1e-3, 5e-4, 2.5e-4, 1.25e-4])
+    log = final["logging"]
+    assert log["train_dice"][:killed_in] == left["train_dice"]
+    assert {len(values) for values in log.values()} == {5}
+    assert final["_best_ema"] == max(log["ema_fg_dice"])
+    assert np.allclose(log["lrs"], [1e-3, 1e-3, 5e-4, 2.5e-4, 1.25e-4])
     assert not list(folder.glob("*.partial"))
+
+
+def test_latest_checkpoint_knows_of_the_best_of_its_own_epoch(workspace, plan):
+    plans = plan("training.num_epochs=2")
+    folder = workspace.results / workspace.plain / f"{TRAINER}__{plans}__2d" / "fold_0"
+    process = start_training(plans)
+    kill_when(process, "Epoch 1")
+    best, latest = (read_checkpoint(folder / f"checkpoint_{name}.pth") for name in ("best", "latest"))
+    assert latest["_best_ema"] == best["_best_ema"] == latest["logging"]["ema_fg_dice"][0]
+    assert {len(values) for values in best["logging"].values()} == {1}
 
 
 def test_loss_that_is_not_finite_stops_with_epoch_iteration_and_cases(plan, train):
