@@ -14,10 +14,8 @@ from nnunet_sfma.errors import UserError
 # Threads that spin while they wait starve nnU-Net's augmentation workers where there are few cores: measured on two,
 # training steps took up to ten times as long.
 QUIET_THREADS = {"OMP_WAIT_POLICY": "PASSIVE"}
-PROGRESS = re.compile(
-    r"(?:^|: )(?P<text>Epoch \d+|Training Dice .*|Pseudo dice .*|Epoch time: .*|predicting .*|Predicting .*|"
-    r"Mean Validation Dice: .*|Wrote .*)\s*$"
-)
+OF_AN_EPOCH = re.compile(r": (Epoch \d+|Training Dice \S+|Pseudo dice .*|Epoch time: .*)$")
+OF_OTHER_STEPS = re.compile(r"(?:^|: )([Pp]redicting .*|Mean Validation Dice: .*|Wrote .*)$")
 
 
 def print_and_run(command: list[str], environment: dict[str, str], folder: Path) -> None:
@@ -38,7 +36,7 @@ def print_and_run(command: list[str], environment: dict[str, str], folder: Path)
     executable = Path(sysconfig.get_path("scripts")) / command[0]
     last_lines: deque[str] = deque(maxlen=15)
     with (
-        log.open("w") as file,
+        log.open("w", buffering=1) as file,
         subprocess.Popen(
             [str(executable), *command[1:]],
             env={**os.environ, **environment, "PYTHONUNBUFFERED": "1", **QUIET_THREADS},
@@ -51,10 +49,21 @@ def print_and_run(command: list[str], environment: dict[str, str], folder: Path)
         for line in process.stdout:
             file.write(line)
             last_lines.append(line)
-            progress = PROGRESS.search(line)
-            if progress:
-                print(f"  {progress['text']}", flush=True)
+            print(progress(line), end="", flush=True)
     if process.returncode:
         print("".join(last_lines))
         raise UserError(f"{command[0]} failed with exit code {process.returncode}; its whole output is in {log}.")
     print(f"  done in {monotonic() - start:.0f} s (log: {log})", flush=True)
+
+
+def progress(line: str) -> str:
+    """What to show of a line of nnU-Net's output: an epoch's lines joined to one, those of other steps as they are.
+
+    Returns:
+        Text to print without adding a line break; empty for a line that says nothing of progress.
+    """
+    line = re.sub(r"np\.float\d+\(([^)]*)\)", r"\1", line.rstrip())
+    epoch, other = OF_AN_EPOCH.search(line), OF_OTHER_STEPS.search(line)
+    if epoch:
+        return f"  {epoch[1]}" + ("\n" if epoch[1].startswith("Epoch time") else "")
+    return f"  {other[1]}\n" if other else ""

@@ -110,7 +110,7 @@ def _tissue(rng: np.random.Generator, head: np.ndarray, depth: np.ndarray, ventr
     tissue = white + (1.0 - white) * grey + 0.03 * _smooth_noise(rng, 3.0)
     tissue += (fluid - tissue) * 0.85 * np.maximum(sulci, fissure)
     # Fluid is dark on diffusion and FLAIR images, bright where T2 shines through.
-    ventricle_level = rng.uniform(1.15, 1.5) if rng.random() < 0.35 else fluid
+    ventricle_level = rng.uniform(1.05, 1.35) if rng.random() < 0.35 else fluid
     tissue += (ventricle_level - tissue) * ventricles
     return gaussian_filter(tissue, (0.0, 0.45, 0.45))
 

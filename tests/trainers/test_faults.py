@@ -181,6 +181,16 @@ def test_widths_that_the_network_refuses_end_in_the_rule(workspace, plan, train)
     assert not list(workspace.results.iterdir())
 
 
+def test_results_folder_that_cannot_be_used_ends_in_one_sentence(workspace, plan, train, monkeypatch):
+    plans = plan("training.num_epochs=1")
+    monkeypatch.setenv("nnUNet_results", str(workspace.raw / workspace.plain / "dataset.json"))
+    with pytest.raises(UserError, match="Cannot write to .*Not a directory"):
+        train(plans)
+    monkeypatch.delenv("nnUNet_results")
+    with pytest.raises(UserError, match="nnUNet_results is not set"):
+        train(plans)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="nnU-Net's mixed precision needs CUDA")
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_mixed_precision_trains(plan, workspace, precision):

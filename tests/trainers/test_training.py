@@ -10,12 +10,13 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
+from nnunet_sfma.errors import UserError
 from tests.trainers.conftest import TRAINER, read_checkpoint
 
 
-def predict(model: Path, images: Path, target: Path) -> None:
+def predict(model: Path, images: Path, target: Path, fold: int | str = 0) -> None:
     predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
-    predictor.initialize_from_trained_model_folder(str(model), (0,))
+    predictor.initialize_from_trained_model_folder(str(model), (fold,))
     predictor.predict_from_files(
         str(images), str(target), num_processes_preprocessing=1, num_processes_segmentation_export=1
     )
@@ -77,12 +78,19 @@ def test_cross_validation_sharing_and_prediction(workspace, plan, train, tmp_pat
     assert np.array_equal(voxels(tmp_path / "before" / "case_3.nii.gz"), voxels(tmp_path / "after" / "case_3.nii.gz"))
 
 
-def test_regions_ignore_label_and_two_channels(plan, train):
+def test_regions_ignore_label_and_two_channels(workspace, plan, train, tmp_path):
     folder = train(plan("training.num_epochs=1", dataset=2), "all", dataset=2)
     summary = json.loads((folder / "validation" / "summary.json").read_text())
     assert set(summary["mean"]) == {"(1, 2)", "2"}
     log = read_checkpoint(folder / "checkpoint_final.pth")["logging"]
     assert 0 <= log["train_dice"][0] <= 1
+
+    images = tmp_path / "one_channel"
+    images.mkdir()
+    shutil.copy(workspace.raw / workspace.regions / "imagesTr" / "case_0_0000.nii.gz", images)
+    with pytest.raises(UserError, match="has 1 channels, the model was planned for 2: .* _0000 to _0001"):
+        predict(folder.parent, images, tmp_path / "out", "all")
+    assert not list((tmp_path / "out").glob("*.nii.gz"))
 
 
 def test_validation_only_and_pretrained_weights_from_other_labels(workspace, plan, train):
