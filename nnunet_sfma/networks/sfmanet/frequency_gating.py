@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from nnunet_sfma.networks.saturation import saturate
+
 
 class ChannelPermutation(nn.Module):
     """Perm of equations 10 and 14: a random channel order, drawn once.
@@ -43,7 +45,8 @@ class FrequencyGatingUnit(nn.Module):
 
     The softmax weights average 1/(2C) and nothing normalises behind them. Taken literally Out_C is 0.06 to 0.5 % of X
     and its gradients fall below Adam's epsilon: the path starves. ``rescale`` multiplies the weights by 2C; as only
-    linear maps follow in SFMANet, that is a re-parameterisation and not another function class.
+    linear maps follow in SFMANet, that is a re-parameterisation and not another function class. A weight can then reach
+    2C, so weighting and sum are taken in float32 and saturate where the network runs in float16.
 
     Args:
         channels: C.
@@ -107,5 +110,5 @@ class FrequencyGatingUnit(nn.Module):
         weights = y3.mean((2, 3), keepdim=True, dtype=torch.float32).softmax(dim=1)
         if self.rescale:
             weights = weights * y3.shape[1]
-        first, second = (weights.to(y3.dtype) * y3).chunk(2, dim=1)
-        return self.permute_first(first) + self.permute_second(second)
+        first, second = (weights * y3.float()).chunk(2, dim=1)
+        return saturate(self.permute_first(first) + self.permute_second(second), y3.dtype)

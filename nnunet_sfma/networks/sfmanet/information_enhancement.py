@@ -27,13 +27,15 @@ class InformationEnhancementModule(nn.Module):
         pointwise: make the three branches depthwise separable.
 
     Raises:
-        ValueError: if the channels are not a multiple of 8 or the groups do not divide them.
+        ValueError: if the channels are not a multiple of 8, the groups do not divide them or the kernel is even.
     """
 
     sources = 4
 
     def __init__(self, channels: int, fuse_kernel: int = 1, fuse_groups: int = 1, pointwise: bool = True):
         super().__init__()
+        if fuse_kernel % 2 == 0:
+            raise ValueError(f"the fusing kernel is odd, so that the size stays; got {fuse_kernel}")
         if channels % fuse_groups:
             raise ValueError(f"{fuse_groups} fusion groups do not divide {channels} channels")
         self.branches = nn.ModuleList(self._branch(channels, k, pointwise) for k in (3, 5, 7))
