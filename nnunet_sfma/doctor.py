@@ -105,10 +105,17 @@ def _gpu() -> Finding:
     import torch
 
     if not torch.cuda.is_available():
-        return Finding("GPU", True, "none", "train with -device cpu")
+        return Finding("GPU", True, "none", _cpu_advice())
     device = torch.cuda.get_device_properties(0)
     precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
     return Finding("GPU", True, f"{device.name}, {device.total_memory / 2**30:.0f} GiB, trains in {precision}")
+
+
+def _cpu_advice() -> str:
+    advice = "train with -device cpu"
+    if os.environ.get("OMP_WAIT_POLICY", "").upper() != "PASSIVE":
+        advice += ", after export OMP_WAIT_POLICY=PASSIVE (threads that spin starve the augmentation workers)"
+    return advice
 
 
 def _compile() -> Finding:

@@ -13,10 +13,10 @@ from nnunet_sfma.nnunet_folders import VARIABLES
 DATASET_ID = 900
 TRAINING_CASES = 16
 TEST_CASES = 4
-SEED = 0
+SEED = 5
 PLANS = "demo"
 TRAINER = "nnUNetTrainerSFMANet"
-SETTINGS = ("training.num_epochs=15",)
+SETTINGS = ("training.num_epochs=16", "training.lr_schedule=poly", "training.lr_schedule_kwargs={}")
 
 
 @dataclass(frozen=True)
