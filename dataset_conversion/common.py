@@ -4,17 +4,14 @@ A converter describes its cases (:class:`Case`) and calls :func:`write_dataset`,
 into a hidden folder beside the final one. The final name appears only when all is written and read back.
 """
 
-import gzip
 import hashlib
 import json
-import math
 import multiprocessing
 import os
 import re
 import shutil
 import signal
 import threading
-import zlib
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -28,19 +25,13 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
-from nnunetv2.paths import nnUNet_raw
 from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
 from tqdm import tqdm
 
+from dataset_conversion.image_files import format_values, grid_difference, read_image, write_image
 from nnunet_sfma import __version__
 from nnunet_sfma.errors import UserError
-
-GRID_TOLERANCE = 1e-3
-"""Spacing and origin (mm) and direction cosines that differ by no more count as equal.
-
-NIfTI stores a rotation as three float32 numbers from which readers derive the fourth, so two programs that save one
-grid may disagree by a few 1e-4.
-"""
+from nnunet_sfma.nnunet_folders import nnunet_folder
 
 Loaded = tuple[Sequence[sitk.Image], sitk.Image | None]
 
@@ -120,37 +111,6 @@ def write_dataset(
     return target
 
 
-def read_image(path: Path) -> sitk.Image:
-    """Read an image and make sure that the file holds all of it.
-
-    ITK reads a truncated NIfTI file without complaint, leaves the missing voxels to chance, and turns NaN into 0.
-
-    Raises:
-        UserError: if the file is missing, is not an image, is truncated or damaged, or holds NaN or infinite voxels.
-    """
-    if not path.is_file():
-        raise UserError(f"The file {path} does not exist; check that the download is complete.")
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise UserError(f"The image {path} cannot be read ({_reason(error)}); replace it by an intact copy.") from error
-    problem = _nifti_problem(path, image)
-    if problem:
-        raise UserError(f"The image {path} {problem}; replace it by an intact copy or exclude the case.")
-    return image
-
-
-def grid_difference(image: sitk.Image, reference: sitk.Image) -> str | None:
-    """The first property in which two grids differ, with both values; None if they are one grid up to float noise."""
-    if image.GetSize() != reference.GetSize():
-        return f"size {image.GetSize()} against {reference.GetSize()}"
-    for name, getter in (("spacing", "GetSpacing"), ("origin", "GetOrigin"), ("direction", "GetDirection")):
-        mine, theirs = getattr(image, getter)(), getattr(reference, getter)()
-        if not np.allclose(mine, theirs, rtol=0, atol=GRID_TOLERANCE):
-            return f"{name} {_numbers(mine)} against {_numbers(theirs)}"
-    return None
-
-
 @dataclass(frozen=True)
 class _Spec:
     """What a worker has to know of the dataset to check and write one case."""
@@ -193,9 +153,7 @@ def _target(dataset_id: int, name: str, overwrite: bool) -> Path:
 
 
 def _raw_folder() -> Path:
-    if not nnUNet_raw.get():
-        raise UserError("The environment variable nnUNet_raw is not set; set it to the folder for nnU-Net's datasets.")
-    raw = Path(nnUNet_raw.get()).absolute()
+    raw = nnunet_folder("nnUNet_raw").absolute()
     if not raw.is_dir():
         raise UserError(f"nnUNet_raw={raw} is not a folder; create it or correct the environment variable.")
     return raw
@@ -325,10 +283,10 @@ def _write_case(spec: _Spec, case: Case, split: str) -> _Written:
     images, label = case.load()
     images = _checked_images(case, list(images), spec.n_channels)
     for index, image in enumerate(images):
-        _write_image(image, spec.folder / f"images{split}" / f"{case.identifier}_{index:04d}{spec.file_ending}")
+        write_image(image, spec.folder / f"images{split}" / f"{case.identifier}_{index:04d}{spec.file_ending}")
     if label is not None:
         label = _checked_label(case, label, images[0], spec.label_values)
-        _write_image(label, spec.folder / f"labels{split}" / f"{case.identifier}{spec.file_ending}")
+        write_image(label, spec.folder / f"labels{split}" / f"{case.identifier}{spec.file_ending}")
     elif split == "Tr":
         raise UserError(f"{case} has no label; every training case needs one.")
     empty = label is not None and not sitk.GetArrayViewFromImage(label).any()
@@ -368,7 +326,8 @@ def _checked_label(case: Case, label: sitk.Image, image: sitk.Image, allowed: fr
     unknown = [value for value in values if value not in allowed]
     if unknown:
         raise UserError(
-            f"{case} has the label values {_numbers(unknown[:10])}, but only {_numbers(sorted(allowed))} are declared; "
+            f"{case} has the label values {format_values(unknown[:10])}, but only "
+            f"{format_values(sorted(allowed))} are declared; "
             "correct the label or exclude the case."
         )
     return _on_grid(sitk.Cast(label, sitk.sitkUInt8 if max(allowed) < 256 else sitk.sitkUInt16), image)
@@ -389,82 +348,8 @@ def _on_grid(image: sitk.Image, reference: sitk.Image) -> sitk.Image:
     return copy
 
 
-def _write_image(image: sitk.Image, path: Path) -> None:
-    """Write an image and read it back: on a full disk ITK's NIfTI writer leaves a short file and raises nothing."""
-    try:
-        sitk.WriteImage(image, str(path), useCompression=True)
-        _sync(path)
-        back = read_image(path)
-    except RuntimeError as error:
-        raise _failed_write(path, _reason(error)) from error
-    except OSError as error:
-        raise _failed_write(path, error.strerror) from error
-    except UserError as error:
-        raise _failed_write(path, "the file is incomplete") from error
-    if not np.array_equal(sitk.GetArrayViewFromImage(back), sitk.GetArrayViewFromImage(image)):
-        raise _failed_write(path, "the file read back differs")
-    difference = grid_difference(back, image)
-    # Pictures hold no grid.
-    if difference and path.name.endswith(".nii.gz"):
-        raise _failed_write(path, f"the file read back has another grid, {difference}")
-
-
-def _failed_write(path: Path, reason: str) -> UserError:
-    free = shutil.disk_usage(path.parent).free / 2**20
-    return UserError(
-        f"Writing {path.name} failed with {free:.0f} MiB free on the disk ({reason}); free space or raise the quota "
-        "and convert again; nothing is left of it."
-    )
-
-
-def _sync(path: Path) -> None:
-    # Network file systems tell of an exceeded quota only when they flush.
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
-
-
-# Files
-
-
 def _load_files(images: tuple[Path, ...], label: Path | None) -> Loaded:
     return [read_image(path) for path in images], read_image(label) if label else None
-
-
-def _nifti_problem(path: Path, image: sitk.Image) -> str | None:
-    """What is wrong with the file although ITK read it; None for an intact file and for other formats."""
-    if not path.name.lower().endswith((".nii", ".nii.gz")) or not image.HasMetaDataKey("bitpix"):
-        return None
-    header = {key: int(float(image.GetMetaData(key))) for key in ("dim[0]", "bitpix", "datatype", "vox_offset")}
-    voxels = math.prod(int(image.GetMetaData(f"dim[{axis}]")) for axis in range(1, header["dim[0]"] + 1))
-    expected = header["vox_offset"] + voxels * header["bitpix"] // 8
-    try:
-        found, not_finite = _scan_nifti(path, header["vox_offset"], expected, header["datatype"])
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        return f"is damaged ({str(error).rstrip('.')})"
-    if found < expected:
-        return f"is truncated ({found} of {expected} bytes)"
-    return f"has {not_finite} NaN or infinite voxels" if not_finite else None
-
-
-def _scan_nifti(path: Path, offset: int, end: int, datatype: int) -> tuple[int, int]:
-    """The file's uncompressed length in bytes, and how many of its voxels are not finite.
-
-    Reads to the very end, because only there gzip tells whether the data are intact.
-    """
-    with path.open("rb") as file:
-        opener = gzip.open if file.read(2) == b"\x1f\x8b" else open
-    with opener(path, "rb") as file:
-        head = file.read(offset)
-        order = "<" if int.from_bytes(head[:4], "little") in (348, 540) else ">"
-        dtype = {16: np.dtype(f"{order}f4"), 64: np.dtype(f"{order}f8")}.get(datatype)
-        position, not_finite = len(head), 0
-        for block in iter(partial(file.read, 2**20), b""):
-            usable = min(len(block), max(end - position, 0))
-            if dtype:
-                values = np.frombuffer(block, dtype, count=usable // dtype.itemsize)
-                not_finite += values.size - int(np.count_nonzero(np.isfinite(values)))
-            position += len(block)
-    return position, not_finite
 
 
 def _sha256(path: Path) -> str:
@@ -473,16 +358,6 @@ def _sha256(path: Path) -> str:
         for block in iter(partial(file.read, 2**20), b""):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _reason(error: RuntimeError) -> str:
-    """The last line of an ITK message, which tells the cause after pages of where it arose."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return re.sub(r"^(sitk::|ITK )ERROR:\s*", "", lines[-1]).rstrip(".") if lines else "no reason given"
-
-
-def _numbers(values: Sequence[float]) -> str:
-    return "(" + ", ".join(f"{value:.6g}" for value in values) + ")"
 
 
 # The dataset's own files

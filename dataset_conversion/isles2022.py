@@ -23,7 +23,8 @@ from pathlib import Path
 
 import SimpleITK as sitk  # noqa: N813
 
-from dataset_conversion.common import Case, Loaded, read_image, write_dataset
+from dataset_conversion.common import Case, Loaded, write_dataset
+from dataset_conversion.image_files import read_image
 from nnunet_sfma.errors import UserError
 
 N_PUBLIC_CASES = 250
