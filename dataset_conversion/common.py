@@ -28,7 +28,14 @@ from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_j
 from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
 from tqdm import tqdm
 
-from dataset_conversion.image_files import format_values, grid_difference, read_image, write_image
+from dataset_conversion.image_files import (
+    copy_grid,
+    format_values,
+    grid_difference,
+    read_image,
+    settled_grid,
+    write_image,
+)
 from nnunet_sfma import __version__
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.nnunet_folders import nnunet_folder
@@ -304,7 +311,8 @@ def _checked_images(case: Case, images: list[sitk.Image], n_channels: int) -> li
         difference = grid_difference(image, images[0])
         if difference:
             raise UserError(f"{case} has channels on different grids ({difference}); resample them to one grid first.")
-    prepared = [_on_grid(_narrowed(image), images[0]) for image in images]
+    grid = settled_grid(images[0]) if images[0].GetDimension() == 3 else images[0]
+    prepared = [_on_grid(_narrowed(image), grid) for image in images]
     for index, image in enumerate(prepared):
         bad = int(np.count_nonzero(~np.isfinite(sitk.GetArrayViewFromImage(image))))
         if bad:
@@ -344,8 +352,7 @@ def _on_grid(image: sitk.Image, reference: sitk.Image) -> sitk.Image:
     # ITK would write the source's orientation codes and free text, so that two files of one grid could disagree.
     for key in copy.GetMetaDataKeys():
         copy.EraseMetaData(key)
-    copy.CopyInformation(reference)
-    return copy
+    return copy_grid(copy, reference)
 
 
 def _load_files(images: tuple[Path, ...], label: Path | None) -> Loaded:

@@ -73,6 +73,24 @@ def test_voxels_and_geometry_are_carried_over(raw, case, volume, mask):
     np.testing.assert_array_equal(*affines)
 
 
+def test_a_copy_of_what_was_written_has_the_very_same_grid(raw, case, volume, tmp_path):
+    image = volume()
+    image.SetDirection((0.36, 0.48, -0.8, -0.8, 0.6, 0.0, 0.48, 0.64, 0.6))
+    image.SetOrigin((1 / 3, -100 / 7, 52.123456789))
+    folder = write_dataset(1, "Oblique", [case(image=image, label=with_grid(volume, image))], DWI, LABELS)
+    written = sitk.ReadImage(str(folder / "imagesTr" / "a_0000.nii.gz"))
+    sitk.WriteImage(written, str(tmp_path / "copy.nii.gz"))
+    copy = sitk.ReadImage(str(tmp_path / "copy.nii.gz"))
+    for getter in ("GetSpacing", "GetOrigin", "GetDirection"):
+        assert getattr(copy, getter)() == getattr(written, getter)()
+
+
+def with_grid(volume, image):
+    label = sitk.Cast(volume() > 1e9, sitk.sitkUInt8)
+    label.CopyInformation(image)
+    return label
+
+
 def test_float_noise_between_grids_is_accepted_and_removed(raw, case, volume, mask):
     noisy = mask()
     noisy.SetOrigin([value + 5e-4 for value in noisy.GetOrigin()])

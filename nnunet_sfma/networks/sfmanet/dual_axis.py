@@ -22,6 +22,13 @@ class StripConvolution(nn.Sequential):
             nn.Conv2d(channels, channels, (length, 1), padding=(length // 2, 0), groups=channels),
         )
 
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, C, H, W) to the same shape, finite in float16 after each strip: inf - inf would be NaN."""
+        for conv in self:
+            x = conv(x)
+            x = saturate(x, x.dtype)
+        return x
+
 
 class DualAxisMultiScaleAttentionUnit(nn.Module):
     """DMAU: strips of three lengths on both gated maps, mixed and multiplied with the input, equations 15-20.
@@ -32,8 +39,9 @@ class DualAxisMultiScaleAttentionUnit(nn.Module):
         O = Conv1x1(F) * X_in                                                        (20)
 
     Equation 16 feeds Out_S to two strips of the frequency branch; by its own text that branch works on Out_C, and so it
-    does here. The product of equation 20 has no bound: O is quadratic in the activation. It is taken in float32 and
-    clamped to float16's range where the network runs in float16, as it does in nnU-Net's prediction.
+    does here. The product of equation 20 has no bound: O is quadratic in the activation. It is taken in float32;
+    this and what leads to it is clamped to float16's range where the network runs in float16, as it does in nnU-Net's
+    prediction. Clamping keeps the output finite, not exact.
 
     Args:
         channels: C.
@@ -56,5 +64,6 @@ class DualAxisMultiScaleAttentionUnit(nn.Module):
             out_c: Out_C of the frequency gating unit.
         """
         fused = x + sum(strip(out_s) for strip in self.spatial) + sum(strip(out_c) for strip in self.frequency)
-        attention = self.mix(fused)
+        attention = self.mix(saturate(fused, fused.dtype))
+        attention = saturate(attention, attention.dtype)
         return saturate(attention.float() * x_in.float(), attention.dtype)
