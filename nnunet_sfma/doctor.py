@@ -8,14 +8,15 @@ import pickle
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
-from nnunet_sfma.nnunet_discovery import FOLDER, VARIABLE
+from packaging.requirements import Requirement
+
+from nnunet_sfma.nnunet_discovery import FOLDER, VARIABLE, folders
 from nnunet_sfma.nnunet_folders import VARIABLES
 
 PACKAGES = ("nnunet-sfma", "nnunetv2", "torch", "timm", "SimpleITK", "numpy")
-TRAINERS = ("nnUNetTrainerSFMANet",)
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ def examine() -> list[Finding]:
         *(_package(name) for name in PACKAGES),
         *(_folder(variable) for variable in VARIABLES),
         _discovery(),
-        *(_trainer(name) for name in TRAINERS),
+        *(_trainer(name) for name in _trainers()),
         _gpu(),
         _compile(),
     ]
@@ -62,8 +63,9 @@ def _package(name: str) -> Finding:
         return Finding(name, False, "not installed", f"pip install {name}")
     if name == "nnunet-sfma":
         seen += f", Python {platform.python_version()}"
-    if name == "nnunetv2" and not seen.startswith("2.8."):
-        return Finding(name, False, seen, "pip install 'nnunetv2>=2.8,<2.9'")
+    for requirement in map(Requirement, requires("nnunet-sfma")):
+        if requirement.name == name and seen not in requirement.specifier:
+            return Finding(name, False, seen, f"pip install '{requirement}'")
     return Finding(name, True, seen)
 
 
@@ -79,10 +81,15 @@ def _folder(variable: str) -> Finding:
 
 
 def _discovery() -> Finding:
-    folders = os.environ.get(VARIABLE, "").split(os.pathsep)
-    if FOLDER in folders:
+    if FOLDER in folders():
         return Finding(VARIABLE, True, os.environ[VARIABLE])
     return Finding(VARIABLE, False, "does not name this plugin", f"export {VARIABLE}={FOLDER}")
+
+
+def _trainers() -> list[str]:
+    from nnunet_sfma.nnunet_discovery import nnunet_sfma_trainers
+
+    return nnunet_sfma_trainers.__all__
 
 
 def _trainer(name: str) -> Finding:
@@ -104,10 +111,12 @@ def _trainer(name: str) -> Finding:
 def _gpu() -> Finding:
     import torch
 
+    from nnunet_sfma.trainers.recipe import has_bf16
+
     if not torch.cuda.is_available():
         return Finding("GPU", True, "none", _cpu_advice())
     device = torch.cuda.get_device_properties(0)
-    precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    precision = "bf16" if has_bf16(torch.device("cuda", 0)) else "fp16"
     return Finding("GPU", True, f"{device.name}, {device.total_memory / 2**30:.0f} GiB, trains in {precision}")
 
 

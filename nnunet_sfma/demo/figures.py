@@ -4,10 +4,11 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
+
+from nnunet_sfma.demo.volumes import read_volume
 
 TRUTH_COLOUR = "#1f9e89"
 PREDICTION_COLOUR = "#ff5c39"
@@ -24,8 +25,8 @@ def draw_overlays(dataset: Path, predictions: Path, target: Path) -> Path:
     labels = sorted((dataset / "labelsTs").glob("*.nii.gz"))
     figure, axes = plt.subplots(2, len(labels), figsize=(3 * len(labels), 6.4), squeeze=False)
     for (plain, overlay), label_path in zip(axes.T, labels, strict=True):
-        image = _read(dataset / "imagesTs" / label_path.name.replace(".nii.gz", "_0000.nii.gz"))
-        truth, predicted = _read(label_path), _read(predictions / label_path.name)
+        image = read_volume(dataset / "imagesTs" / label_path.name.replace(".nii.gz", "_0000.nii.gz"))
+        truth, predicted = read_volume(label_path), read_volume(predictions / label_path.name)
         index = int(np.argmax((truth > 0).sum((1, 2)) + (predicted > 0).sum((1, 2))))
         for axis in (plain, overlay):
             axis.imshow(image[index], cmap="gray", interpolation="nearest")
@@ -73,7 +74,3 @@ def _save(figure: plt.Figure, target: Path) -> Path:
     figure.savefig(target, dpi=110)
     plt.close(figure)
     return target
-
-
-def _read(path: Path) -> np.ndarray:
-    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))

@@ -11,12 +11,20 @@ from nnunet_sfma.errors import UserError
 from nnunet_sfma.nnunet_folders import VARIABLES
 
 DATASET_ID = 900
-TRAINING_CASES = 16
+TRAINING_CASES = 24
 TEST_CASES = 4
 SEED = 5
 PLANS = "demo"
 TRAINER = "nnUNetTrainerSFMANet"
-SETTINGS = ("training.num_epochs=16", "training.lr_schedule=poly", "training.lr_schedule_kwargs={}")
+SETTINGS = (
+    "training.num_epochs=12",
+    "training.iterations_per_epoch=40",
+    "training.val_iterations_per_epoch=5",
+    "training.initial_lr=2e-3",
+    "training.lr_schedule=poly",
+    "training.test_time_mirroring=false",
+    "batch_size=4",
+)
 
 
 @dataclass(frozen=True)

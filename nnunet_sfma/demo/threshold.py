@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
+
+from nnunet_sfma.demo.volumes import read_volume
 
 
 def threshold_dice(dataset: Path) -> float:
@@ -30,12 +31,8 @@ def dice(prediction: np.ndarray, truth: np.ndarray) -> float:
 def _standardised_cases(dataset: Path, part: str) -> list[tuple[np.ndarray, np.ndarray]]:
     cases = []
     for label in sorted((dataset / f"labels{part}").glob("*.nii.gz")):
-        image = _read(dataset / f"images{part}" / label.name.replace(".nii.gz", "_0000.nii.gz"))
+        image = read_volume(dataset / f"images{part}" / label.name.replace(".nii.gz", "_0000.nii.gz"))
         brain = image[image != 0]
         z = np.where(image != 0, (image - brain.mean()) / brain.std(), -np.inf)
-        cases.append((z, _read(label) == 1))
+        cases.append((z, read_volume(label) == 1))
     return cases
-
-
-def _read(path: Path) -> np.ndarray:
-    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))

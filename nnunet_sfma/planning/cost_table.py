@@ -26,9 +26,9 @@ class CostRow:
 def cost_rows() -> list[CostRow]:
     """A row for each preset, in alphabetical order; presets with the same architecture are measured once."""
     import torch
-    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
     from nnunet_sfma.networks.cost import measure_cost
+    from nnunet_sfma.trainers.complete_plans import build_network
 
     measured = {}
     rows = []
@@ -37,14 +37,7 @@ def cost_rows() -> list[CostRow]:
         key = json.dumps(preset.architecture, sort_keys=True)
         if key not in measured:
             with torch.device("meta"):
-                network = get_network_from_plans(
-                    preset.architecture["network_class_name"],
-                    preset.architecture["arch_kwargs"],
-                    preset.architecture["_kw_requires_import"],
-                    IMAGE_SHAPE[0],
-                    CLASSES,
-                    deep_supervision=None,
-                )
+                network = build_network(preset.architecture, IMAGE_SHAPE[0], CLASSES)
             measured[key] = measure_cost(network, IMAGE_SHAPE)
         cost = measured[key]
         published = _published(preset.published_row)

@@ -50,6 +50,8 @@ def make_plans(
     Raises:
         UserError: if something is missing, unknown, or does not fit together; nothing is written then.
     """
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
     from nnunet_sfma.trainers.complete_plans import check_network, read_recipe
 
     preset = load_preset(preset_name)
@@ -59,18 +61,19 @@ def make_plans(
     plans = _read_base(folder, base)
     block = _apply(preset, _changes(settings, preset))
     changes = block["configuration"]
-    original = plans["configurations"][CONFIGURATION]
+    original = PlansManager(plans).get_configuration(CONFIGURATION).configuration
+    original.pop("inherits_from", None)
     needs_preprocessing = any(changes.get(key, original[key]) != original[key] for key in PREPROCESSING_KEYS)
     configuration = {**original, **changes, "architecture": block["architecture"], "training": block["training"]}
     if needs_preprocessing:
         configuration["data_identifier"] = f"{name}_{CONFIGURATION}"
     plans = {**plans, "plans_name": name, "configurations": {CONFIGURATION: configuration}}
-    _check_patch(configuration)
+    _check_configuration(configuration, original)
     read_recipe(plans, CONFIGURATION)
     check_network(plans, CONFIGURATION)
     path = folder / f"{name}.json"
     _write(path, plans, overwrite)
-    return PlansFile(path, name, preset.trainer, needs_preprocessing, _padding(configuration["patch_size"]))
+    return PlansFile(path, name, preset.trainer, needs_preprocessing, _padding(configuration))
 
 
 def _check_name(name: str, base: str) -> None:
@@ -108,6 +111,9 @@ def _changes(settings: list[str], preset: Preset) -> dict:
         block, _, leaf = key.rpartition(".")
         place = changes["architecture"]["arch_kwargs"] if block == "architecture" else changes[block or "configuration"]
         place[leaf] = _value(text)
+        example = preset.architecture["arch_kwargs"].get(leaf)
+        if block == "architecture" and type(example) in (bool, int) and type(place[leaf]) is not type(example):
+            raise UserError(f"--set {setting}: {key} is like {json.dumps(example)}.")
     return changes
 
 
@@ -124,11 +130,18 @@ def _apply(preset: Preset, changes: dict) -> dict:
         "training": preset.training,
         "configuration": preset.configuration,
     }
+    # keyword arguments belong to one optimiser or schedule: another one starts without
+    for key in ("optimizer", "lr_schedule"):
+        if changes["training"].get(key, preset.training[key]) != preset.training[key]:
+            changes["training"].setdefault(f"{key}_kwargs", {})
     return merge(blocks, changes)
 
 
-def _check_patch(configuration: dict) -> None:
+def _check_configuration(configuration: dict, original: dict) -> None:
     batch, patch = configuration["batch_size"], configuration["patch_size"]
+    for key in ("batch_dice", *PREPROCESSING_KEYS):
+        if not _alike(configuration[key], original[key]):
+            raise UserError(f"{key} must look like {json.dumps(original[key])}, got {configuration[key]!r}.")
     if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
         raise UserError(f"batch_size must be a whole number from 1 on, got {batch!r}.")
     sides = patch if isinstance(patch, list) else []
@@ -136,8 +149,18 @@ def _check_patch(configuration: dict) -> None:
         raise UserError(f"patch_size must be two whole numbers of at least 16, such as [256,256], got {patch!r}.")
 
 
-def _padding(patch: list[int]) -> str | None:
-    padded = [-(-side // 16) * 16 for side in patch]
+def _alike(value: Any, example: Any) -> bool:
+    """Whether a value has the type of an example: true or false, a number, text, or a list of as many such entries."""
+    if isinstance(example, list):
+        return isinstance(value, list) and len(value) == len(example) and all(map(_alike, value, example))
+    number = isinstance(example, (int, float)) and not isinstance(example, bool)
+    return type(value) in (int, float) if number else type(value) is type(example)
+
+
+def _padding(configuration: dict) -> str | None:
+    patch = configuration["patch_size"]
+    divisor = 2 ** (len(configuration["architecture"]["arch_kwargs"]["features_per_stage"]) - 1)
+    padded = [-(-side // divisor) * divisor for side in patch]
     if padded == patch:
         return None
     return f"{patch[0]} x {patch[1]} is padded to {padded[0]} x {padded[1]} inside the network"

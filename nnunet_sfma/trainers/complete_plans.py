@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from nnunet_sfma.errors import UserError
@@ -67,23 +67,23 @@ def read_recipe(plans: dict, configuration: str) -> Recipe:
         raise UserError(f"The plans '{plans['plans_name']}', configuration '{configuration}': {error}.") from error
 
 
-def build_network(configuration: ConfigurationManager, num_input_channels: int, num_output_channels: int) -> nn.Module:
-    """The network that a configuration names, by nnU-Net's own factory.
+def build_network(architecture: dict, num_input_channels: int, num_output_channels: int) -> nn.Module:
+    """The network that an ``architecture`` block names, by nnU-Net's own factory.
 
     Raises:
         UserError: if the network refuses its arguments.
     """
     try:
         return get_network_from_plans(
-            configuration.network_arch_class_name,
-            configuration.network_arch_init_kwargs,
-            configuration.network_arch_init_kwargs_req_import,
+            architecture["network_class_name"],
+            architecture["arch_kwargs"],
+            architecture["_kw_requires_import"],
             num_input_channels,
             num_output_channels,
             deep_supervision=None,
         )
-    except (TypeError, ValueError) as error:
-        name = configuration.network_arch_class_name.split(".")[-1]
+    except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+        name = architecture["network_class_name"].split(".")[-1]
         raise UserError(f"The plan's architecture block does not fit {name}: {error}.") from error
 
 
@@ -97,7 +97,7 @@ def check_network(plans: dict, configuration: str) -> None:
         UserError: if the network refuses its arguments.
     """
     with torch.device("meta"):
-        build_network(PlansManager(plans).get_configuration(configuration), 1, 1)
+        build_network(PlansManager(plans).get_configuration(configuration).configuration["architecture"], 1, 1)
 
 
 def _refuse_what_is_not_2d(resolved: dict, configuration: str) -> None:

@@ -18,6 +18,10 @@ def _slices_of_case(dataset: nnUNetBaseDataset, identifier: str, lesion_only: bo
     data, _, _, properties = dataset.load_case(identifier)
     if not lesion_only:
         return data.shape[1]
-    # each location is (channel, z, y, x); keys that are tuples are regions or "anything annotated"
-    locations = [np.asarray(v) for label, v in properties["class_locations"].items() if not isinstance(label, tuple)]
-    return len(np.unique(np.concatenate([v[:, 1] for v in locations if len(v)] or [np.empty(0)])))
+    # each location is (channel, z, y, x); a tuple is a region, or "anything annotated" if it starts with -1
+    locations = [
+        np.asarray(found)
+        for label, found in properties["class_locations"].items()
+        if not (isinstance(label, tuple) and label[0] == -1)
+    ]
+    return len(np.unique(np.concatenate([found[:, 1] for found in locations if len(found)] or [np.empty(0)])))

@@ -83,7 +83,8 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
 
         It is called for prediction as well, where an image with other channels than the plan's ends in a UserError.
         """
-        network = build_network(configuration_manager, num_input_channels, num_output_channels)
+        architecture = configuration_manager.configuration["architecture"]
+        network = build_network(architecture, num_input_channels, num_output_channels)
         network.register_forward_pre_hook(partial(_refuse_other_channels, num_input_channels))
         return network
 
@@ -160,7 +161,7 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
             ``loss`` and the counts ``tp_hard``, ``fp_hard``, ``fn_hard`` per class.
 
         Raises:
-            UserError: if the loss is not finite or the GPU's memory does not suffice.
+            UserError: if the loss or the gradient is not finite, or the GPU's memory does not suffice.
         """
         data = batch["data"].to(self.device, non_blocking=True)
         target = batch["target"].to(self.device, non_blocking=True)
@@ -169,19 +170,15 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
             with self._autocast():
                 output = self.network(data)
                 loss = self.loss(output, target)
-            self._backward_and_step(loss)
+            loss_value = loss.detach().cpu().numpy()
+            self._refuse_not_finite("loss", loss_value, batch["keys"])
+            self._backward_and_step(loss, batch["keys"])
         except torch.cuda.OutOfMemoryError as error:
             raise UserError(
                 f"The GPU's memory does not suffice for batch size {self.configuration_manager.batch_size} and patch "
                 f"{self.configuration_manager.patch_size}: make a plan with nnunet-sfma plan --set batch_size=N and a "
                 f"smaller N."
             ) from error
-        loss_value = loss.detach().cpu().numpy()
-        if not np.isfinite(loss_value):
-            raise UserError(
-                f"The loss is {loss_value} in epoch {self.current_epoch}, iteration {self.iteration}, cases "
-                f"{', '.join(batch['keys'])}: look for broken voxels in these, or lower training.initial_lr."
-            )
         self.iteration += 1
         return {"loss": loss_value, **hard_counts(output.detach(), target, self.label_manager)}
 
@@ -190,13 +187,22 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.autocast_dtype)
 
-    def _backward_and_step(self, loss: torch.Tensor) -> None:
+    def _refuse_not_finite(self, what: str, value: float, cases: Sequence[str]) -> None:
+        if not np.isfinite(value):
+            raise UserError(
+                f"The {what} is {value} in epoch {self.current_epoch}, iteration {self.iteration}, cases "
+                f"{', '.join(cases)}: look for broken voxels in these, or lower training.initial_lr."
+            )
+
+    def _backward_and_step(self, loss: torch.Tensor, cases: Sequence[str]) -> None:
         scaler = self.grad_scaler
         (loss if scaler is None else scaler.scale(loss)).backward()
         if scaler is not None:
             scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.gradient_clip)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.gradient_clip)
         if scaler is None:
+            # a scaler skips such a step by itself; without one it would ruin the weights and the next checkpoint
+            self._refuse_not_finite("gradient's norm", norm.item(), cases)
             self.optimizer.step()
         else:
             scaler.step(self.optimizer)
@@ -233,7 +239,7 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         partial = Path(f"{filename}.partial")
         try:
             super().save_checkpoint(str(partial))
-            with open(partial, "rb") as file:
+            with open(partial, "rb+") as file:
                 os.fsync(file.fileno())
             partial.replace(filename)
         except (OSError, RuntimeError) as error:

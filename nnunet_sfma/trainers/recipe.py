@@ -1,6 +1,6 @@
 """The ``training`` block of a plan as a typed recipe: length, optimiser, schedule, loss weights and precision."""
 
-import difflib
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -10,6 +10,8 @@ import torch
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from nnunet_sfma.presets import nearest
 
 TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", dict: "an object"}
 OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW, "SGD": torch.optim.SGD}
@@ -24,7 +26,8 @@ class Recipe:
         iterations_per_epoch: a number, or "one_pass": as many samples as there are training slices, drawn by nnU-Net's
             sampler (with replacement; a third of them around foreground by default).
         val_iterations_per_epoch: likewise for the online validation.
-        slices: "all", or "lesion" to draw and count only slices that contain foreground.
+        slices: "all", or "lesion" to centre every sample on foreground and count only slices that contain it; from a
+            case without any foreground nnU-Net's sampler still draws any slice.
         optimizer: a key of ``OPTIMIZERS``; ``optimizer_kwargs`` go to it as they are.
         initial_lr: learning rate of the first epoch.
         weight_decay: as the optimiser defines it.
@@ -36,6 +39,7 @@ class Recipe:
         augmentation: "nnunet" or "none".
         test_time_mirroring: average predictions over mirrored inputs, as nnU-Net does.
         precision: of the training step on CUDA: "auto" (bf16 where the GPU has it, else fp16), "bf16", "fp16", "fp32".
+            nnU-Net's own validation and prediction run in fp16 on CUDA whatever this says.
         gradient_clip: largest norm of the gradient.
     """
 
@@ -67,9 +71,7 @@ class Recipe:
         known = [field.name for field in fields(cls)]
         for key in training:
             if key not in known:
-                close = difflib.get_close_matches(key, known, n=2)
-                hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(known)}"
-                raise ValueError(f"the training block has an unknown key '{key}' ({hint})")
+                raise ValueError(f"the training block has an unknown key '{key}'{nearest(key, known)}")
         missing = [key for key in known if key not in training]
         if missing:
             raise ValueError(f"the training block lacks {', '.join(missing)}")
@@ -77,6 +79,8 @@ class Recipe:
             _check(field.name, training[field.name], field.type)
         if training["dice_weight"] == training["ce_weight"] == 0:
             raise ValueError("training.dice_weight and training.ce_weight are both 0: there is nothing to learn from")
+        _check_keywords("optimizer", training, OPTIMIZERS[training["optimizer"]])
+        _check_keywords("lr_schedule", training, ReduceLROnPlateau if training["lr_schedule"] == "plateau" else None)
         return cls(**training)
 
     @property
@@ -112,8 +116,13 @@ class Recipe:
         if device.type != "cuda" or self.precision == "fp32":
             return None
         if self.precision == "auto":
-            return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+            return torch.bfloat16 if has_bf16(device) else torch.float16
         return torch.bfloat16 if self.precision == "bf16" else torch.float16
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether a CUDA device computes in bfloat16 itself; PyTorch's own question also counts slow emulation."""
+    return torch.version.hip is not None or torch.cuda.get_device_capability(device)[0] >= 8
 
 
 class PlateauOnTrainingDice:
@@ -172,6 +181,16 @@ def _check(name: str, value: Any, annotation: Any) -> None:
         raise ValueError(f"training.{name} must be {wanted}, got {value!r}")
     if isinstance(value, (int, float)) and not isinstance(value, bool) and not _in_range(name, value):
         raise ValueError(f"training.{name} is out of range: {value!r}")
+
+
+def _check_keywords(name: str, training: dict, function: Callable | None) -> None:
+    """Refuse entries of ``<name>_kwargs`` that the named optimiser or schedule does not take from a recipe."""
+    taken = inspect.signature(function).parameters if function else {}
+    known = [key for key in taken if key not in ("params", "lr", "weight_decay", "optimizer", "mode")]
+    for key in training[f"{name}_kwargs"]:
+        if key not in known:
+            hint = nearest(key, known) if known else " (it takes none)"
+            raise ValueError(f"training.{name}_kwargs has '{key}', which {training[name]} does not take{hint}")
 
 
 def _in_range(name: str, value: float) -> bool:

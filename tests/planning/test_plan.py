@@ -59,6 +59,11 @@ def test_uneven_patch_is_accepted_and_explained(workspace, capsys):
         (["-d", "1", "--preset", "sfmanet", "--set", "training.optimizer=Adma"], "must be 'Adam' or 'AdamW' or 'SGD'"),
         (["-d", "1", "--preset", "sfmanet", "--set", "training.initial_lr=-1"], "initial_lr is out of range"),
         (["-d", "1", "--preset", "sfmanet", "--set", "architecture.iem_stages=9"], "iem_stages lies between 0 and 4"),
+        (["-d", "1", "--preset", "sfmanet", "--set", "architecture.iem_stages=1.5"], "iem_stages is like 4"),
+        (["-d", "1", "--preset", "sfmanet", "--set", "architecture.fgu_groups=0"], "does not fit SFMANet"),
+        (["-d", "1", "--preset", "sfmanet", "--set", "spacing=wide"], "spacing must look like"),
+        (["-d", "1", "--preset", "sfmanet", "--set", 'training.optimizer_kwargs={"bets":[0,0]}'], "did you mean betas"),
+        (["-d", "1", "--preset", "sfmanet", "--set", 'training.lr_schedule_kwargs={"mode":"min"}'], "does not take"),
         (["-d", "1", "--preset", "sfmanet", "--set", "patch_size=[8,64]"], "two whole numbers of at least 16"),
         (["-d", "1", "--preset", "sfmanet", "--set", "batch_size=0"], "batch_size must be a whole number"),
         (["-d", "1", "--preset", "sfmanet", "--name", "a__b"], "cannot name these plans"),
@@ -72,6 +77,27 @@ def test_wrong_input_ends_in_one_sentence_and_writes_nothing(workspace, argument
         main(["plan", *arguments])
     assert "\n" not in str(error.value)
     assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_another_optimizer_starts_without_the_first_ones_keywords(workspace):
+    main(["plan", "-d", "1", "--preset", "sfmanet", "--set", "training.optimizer=SGD", "training.lr_schedule=poly"])
+    training = read(workspace, "sfmanet")["configurations"]["2d"]["training"]
+    assert training["optimizer_kwargs"] == training["lr_schedule_kwargs"] == {}
+
+
+def test_inherited_configuration_is_resolved(workspace):
+    path = workspace.preprocessed / workspace.plain / "nnUNetPlans.json"
+    plans = json.loads(path.read_text())
+    plans["configurations"] = {
+        "parent": plans["configurations"]["2d"],
+        "2d": {"inherits_from": "parent", "batch_size": 5},
+    }
+    path.write_text(json.dumps(plans))
+    main(["plan", "-d", "1", "--preset", "sfmanet-nnunet"])
+    configuration = read(workspace, "sfmanet-nnunet")["configurations"]["2d"]
+    assert configuration["batch_size"] == 5
+    assert configuration["spacing"] == plans["configurations"]["parent"]["spacing"]
+    assert "inherits_from" not in configuration
 
 
 def test_missing_variable_is_named(workspace, monkeypatch):

@@ -76,6 +76,13 @@ def test_loss_that_is_not_finite_stops_with_epoch_iteration_and_cases(plan, trai
         train(plan("training.num_epochs=1", "training.initial_lr=1e30", "training.precision=fp32"))
 
 
+def test_gradient_that_is_not_finite_stops_before_it_ruins_the_weights(workspace, plan, train):
+    plans = plan("training.num_epochs=1", "training.dice_weight=1e38", "training.ce_weight=0")
+    with pytest.raises(UserError, match="gradient's norm is inf in epoch 0, iteration 0, cases case_"):
+        train(plans)
+    assert not list(workspace.results.rglob("*.pth"))
+
+
 def test_full_disk_leaves_the_last_checkpoint(workspace, plan, train):
     plans = plan("training.num_epochs=4")
     folder = workspace.results / workspace.plain / f"{TRAINER}__{plans}__2d" / "fold_0"

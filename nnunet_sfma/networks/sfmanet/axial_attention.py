@@ -14,8 +14,8 @@ class AxialAttention(nn.Module):
     scale; without one the logits grow with C. There is no positional encoding, no output projection and no residual:
     the one residual of the module is the outer one. The key has no bias, because softmax cancels it exactly.
 
-    The other axis takes the place of the heads, so that no batch of B*W sequences is formed: fused kernels limit the
-    batch axis, and memory stays B*W*H^2 at worst.
+    The other axis takes the place of the heads, so that no batch of B*W sequences is formed, whose number fused kernels
+    limit. They also want each position's channels side by side in memory. PyTorch takes the softmax in float32.
 
     Args:
         channels: C, a multiple of 8.
@@ -38,5 +38,5 @@ class AxialAttention(nn.Module):
         """Map (B, C, H, W) to the same shape."""
         lines = (0, 3, 2, 1) if self.axis == "column" else (0, 2, 3, 1)
         restore = (0, 3, 2, 1) if self.axis == "column" else (0, 3, 1, 2)
-        q, k, v = (projection(x).permute(lines) for projection in (self.query, self.key, self.value))
+        q, k, v = (projection(x).permute(lines).contiguous() for projection in (self.query, self.key, self.value))
         return F.scaled_dot_product_attention(q, k, v).permute(restore)

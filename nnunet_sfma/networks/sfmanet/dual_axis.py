@@ -63,7 +63,10 @@ class DualAxisMultiScaleAttentionUnit(nn.Module):
             out_s: Out_S of the spatial gating unit.
             out_c: Out_C of the frequency gating unit.
         """
-        fused = x + sum(strip(out_s) for strip in self.spatial) + sum(strip(out_c) for strip in self.frequency)
-        attention = self.mix(saturate(fused, fused.dtype))
+        fused = x.float()
+        for strips, gated in ((self.spatial, out_s), (self.frequency, out_c)):
+            for strip in strips:
+                fused = fused + strip(gated)
+        attention = self.mix(saturate(fused, x.dtype))
         attention = saturate(attention, attention.dtype)
         return saturate(attention.float() * x_in.float(), attention.dtype)

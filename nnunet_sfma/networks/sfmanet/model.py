@@ -53,7 +53,9 @@ class GatedSkip(nn.Module):
     def forward(self, x_in: torch.Tensor) -> torch.Tensor:
         x = self.init(x_in)
         out_s, out_c = self.sgu(x), self.fgu(x)
-        return out_s + out_c if self.dmau is None else self.dmau(x_in, x, out_s, out_c)
+        if self.dmau is None:
+            return saturate(out_s.float() + out_c.float(), out_c.dtype)
+        return self.dmau(x_in, x, out_s, out_c)
 
 
 class Encoder(nn.Module):

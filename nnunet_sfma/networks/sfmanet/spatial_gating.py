@@ -13,7 +13,7 @@ class SpatialGroupNorm(nn.GroupNorm):
     group: with a single channel in a group the weights of equation 4 would always be 1 and the equation would vanish.
 
     Args:
-        channels: C; a multiple of 16 from 64 on, of 4 below.
+        channels: C; a multiple of 16 from 64 on, below that of C // 4.
 
     Raises:
         ValueError: if the channels do not divide into the groups.
