@@ -61,7 +61,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         for name, value in workspace.environment.items():
             patch.setenv(name, value)
         patch.setenv("nnUNet_n_proc_DA", "1")
-        _plan_and_preprocess([1, 2])
+        plan_and_preprocess([1, 2])
     return workspace
 
 
@@ -77,7 +77,8 @@ def workspace(prepared: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     return copy
 
 
-def _plan_and_preprocess(dataset_ids: list[int]) -> None:
+def plan_and_preprocess(dataset_ids: list[int]) -> None:
+    """What ``nnUNetv2_plan_and_preprocess -c 2d --verify_dataset_integrity`` does."""
     from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
 
     extract_fingerprints(dataset_ids, num_processes=1, check_dataset_integrity=True)
