@@ -44,9 +44,12 @@ def complete_plans(plans: dict, configuration: str, preset_name: str, model_fold
     preset = load_preset(preset_name)
     if "training" not in resolved:
         _refuse_unknown_network(resolved, plans["plans_name"], preset.trainer)
-        blocks = _saved_blocks(model_folder, configuration) or (preset.architecture, preset.training)
-        plans["configurations"][configuration]["architecture"] = deepcopy(blocks[0])
-        plans["configurations"][configuration]["training"] = deepcopy(blocks[1])
+        saved = _saved_blocks(model_folder, configuration)
+        architecture, training = saved or (preset.architecture, preset.training)
+        plans["configurations"][configuration]["architecture"] = deepcopy(architecture)
+        plans["configurations"][configuration]["training"] = deepcopy(training)
+        source = f"{model_folder / 'plans.json'}, as for its other folds" if saved else f"the preset '{preset.name}'"
+        print(f"The plans '{plans['plans_name']}' name no network of ours: network and recipe come from {source}.")
     elif _network(resolved) != preset.architecture["network_class_name"]:
         raise UserError(
             f"The plans '{plans['plans_name']}' describe {_network(resolved).split('.')[-1]}, which {preset.trainer} "
