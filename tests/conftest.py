@@ -9,12 +9,16 @@ os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 import json
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+
+# At the end: new processes have to find the tests, and everybody the installed package rather than the checkout.
+sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 TINY_NETWORK = ("architecture.features_per_stage=[16,32]", "architecture.iem_stages=1")
 SHORT_RECIPE = ("training.iterations_per_epoch=2", "training.val_iterations_per_epoch=1", "batch_size=4")

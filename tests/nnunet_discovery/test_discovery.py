@@ -57,7 +57,7 @@ def test_start_up_and_help_import_nothing_heavy():
 
 
 def test_start_up_line_never_raises(tmp_path: Path):
-    line = (Path(FOLDER) / "nnunet_sfma_discovery.pth").read_text()
+    line = (Path(sysconfig.get_path("purelib")) / "nnunet_sfma_discovery.pth").read_text()
     (tmp_path / "nnunet_sfma").mkdir()
     (tmp_path / "nnunet_sfma" / "__init__.py").write_text("raise RuntimeError('broken')")
     result = python("-S", "-c", f"import sys; sys.path[:0] = [{str(tmp_path)!r}]; exec({line!r}); print('started')")
@@ -92,12 +92,13 @@ def test_wheel_is_found_from_any_folder(scratch: Path):
 
 
 def test_misspelled_trainer_is_named():
-    code = f"from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as f; f('{TRAINER}t')"
-    result = python("-c", code)
+    code = "from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find; find('{}')"
+    result = python("-c", code.format(f"{TRAINER}t"))
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == f"There is no trainer '{TRAINER}t': did you mean -tr {TRAINER}?"
     assert "Traceback" not in result.stderr
-    assert "Could not find requested nnunet trainer nnUNetTrainerOther" in python("-c", code[:-17] + "Other')").stderr
+    other = python("-c", code.format("nnUNetTrainerMedNeXt"))
+    assert "Could not find requested nnunet trainer nnUNetTrainerMedNeXt" in other.stderr
 
 
 def test_trainer_signatures_are_nnunets():
