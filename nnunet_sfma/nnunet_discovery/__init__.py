@@ -33,9 +33,11 @@ def refuse_misspelled(name: str, trainers: list[str]) -> None:
 
     from nnunet_sfma.errors import UserError
 
-    nearest = difflib.get_close_matches(name, trainers, n=1, cutoff=0.85)
+    # without what all trainers' names begin with, which would make strangers look alike
+    ours = {trainer.lower().removeprefix("nnunettrainer"): trainer for trainer in trainers}
+    nearest = difflib.get_close_matches(name.lower().removeprefix("nnunettrainer"), ours, n=1, cutoff=0.7)
     if nearest and folders()[-1:] == [FOLDER]:
-        raise UserError(f"There is no trainer '{name}': did you mean -tr {nearest[0]}?")
+        raise UserError(f"There is no trainer '{name}': did you mean -tr {ours[nearest[0]]}?")
 
 
 announce()
