@@ -35,9 +35,9 @@ def examine() -> list[Finding]:
         *(_package(name) for name in PACKAGES),
         *(_folder(variable) for variable in VARIABLES),
         _discovery(),
-        *(_trainer(name) for name in _trainers()),
-        _gpu(),
-        _compile(),
+        *_guarded("trainers", lambda: [_trainer(name) for name in _trainers()]),
+        *_guarded("GPU", lambda: [_gpu()]),
+        *_guarded("torch.compile", lambda: [_compile()]),
     ]
 
 
@@ -62,7 +62,7 @@ def _package(name: str) -> Finding:
     except PackageNotFoundError:
         return Finding(name, False, "not installed", f"pip install {name}")
     if name == "nnunet-sfma":
-        seen += f", Python {platform.python_version()}"
+        return Finding(name, True, f"{seen}, Python {platform.python_version()}")
     for requirement in map(Requirement, requires("nnunet-sfma")):
         if requirement.name == name and seen not in requirement.specifier:
             return Finding(name, False, seen, f"pip install '{requirement}'")
@@ -101,8 +101,7 @@ def _trainer(name: str) -> Finding:
             found = [recursive_find_trainer_class_by_name(name) for _ in range(2)]
         pickle.dumps(found[0])
     except Exception as error:  # whatever a foreign folder in the variable raises has to become a line
-        reason = str(error).splitlines()[0]
-        return Finding(name, False, f"not found: {reason}", f"reinstall, or export {VARIABLE}={FOLDER}")
+        return Finding(name, False, f"not found: {_first_line(error)}", f"reinstall, or export {VARIABLE}={FOLDER}")
     if found[0] is not found[1]:
         return Finding(name, False, "found twice as two classes", f"export {VARIABLE}={FOLDER}")
     return Finding(name, True, f"found in {found[0].__module__}")
@@ -134,16 +133,20 @@ def _compile() -> Finding:
         return Finding("torch.compile", True, "off without CUDA")
     if os.environ.get("nnUNet_compile", "true").lower() not in ("true", "1", "t"):
         return Finding("torch.compile", True, "off by nnUNet_compile", "unset nnUNet_compile to train faster")
-    return _attempt(
-        "torch.compile",
-        lambda: torch.compile(torch.nn.ReLU())(torch.zeros(1, device="cuda")),
-        "export nnUNet_compile=f to train without it",
-    )
-
-
-def _attempt(subject: str, action: Callable, remedy: str) -> Finding:
     try:
-        action()
+        torch.compile(torch.nn.ReLU())(torch.zeros(1, device="cuda"))
     except Exception as error:  # a compiler fails in many ways; each is one line here
-        return Finding(subject, False, str(error).splitlines()[0], remedy)
-    return Finding(subject, True, "works")
+        return Finding("torch.compile", False, _first_line(error), "export nnUNet_compile=f to train without it")
+    return Finding("torch.compile", True, "works")
+
+
+def _guarded(subject: str, check: Callable[[], list[Finding]]) -> list[Finding]:
+    """The findings of a check that imports other packages; one that is missing or broken is a finding itself."""
+    try:
+        return check()
+    except Exception as error:  # whatever a broken installation raises has to become a line
+        return [Finding(subject, False, _first_line(error), "pip install --force-reinstall nnunet-sfma")]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,6 +1,7 @@
 """``nnunet-sfma doctor``."""
 
 import json
+import sys
 
 import pytest
 
@@ -44,3 +45,12 @@ def test_undiscovered_trainer_shows_the_export_line(folders, capsys, monkeypatch
     off = [line for line in lines if line.startswith("OFF")]
     assert [line.split()[1] for line in off] == [VARIABLE, "nnUNetTrainerSFMANet"]
     assert all(f"export {VARIABLE}=" in line for line in off)
+
+
+def test_package_that_cannot_be_imported_is_a_line_and_no_stack_trace(folders, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(SystemExit):
+        main(["doctor", "--json"])
+    found = findings(capsys)
+    assert [found[subject]["ok"] for subject in ("GPU", "torch.compile")] == [False, False]
+    assert "torch" in found["GPU"]["seen"]
