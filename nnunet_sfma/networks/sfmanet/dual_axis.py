@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from nnunet_sfma.networks.saturation import saturate
+from nnunet_sfma.networks.half_precision import saturate
 
 
 class StripConvolution(nn.Sequential):

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from nnunet_sfma.networks.saturation import saturate
+from nnunet_sfma.networks.half_precision import saturate
 
 
 class ChannelPermutation(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nnunet_sfma.networks.saturation import saturate
+from nnunet_sfma.networks.half_precision import saturate
 from nnunet_sfma.networks.sfmanet.dual_axis import DualAxisMultiScaleAttentionUnit
 from nnunet_sfma.networks.sfmanet.frequency_gating import FrequencyGatingUnit
 from nnunet_sfma.networks.sfmanet.information_enhancement import InformationEnhancementModule

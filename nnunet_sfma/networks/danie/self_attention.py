@@ -1,0 +1,130 @@
+"""Self-attentional perception (SAP) of DANIE, equation 1: the MaxViT stream."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import timm
+import torch
+from timm.layers import BatchNormAct2d
+from timm.models import load_state_dict
+from timm.models.maxxvit import model_cfgs
+from torch import nn
+
+BACKBONES = ("maxvit_tiny_tf_224", "maxvit_small_tf_224")
+STEM_WIDTH = 64
+HEAD_WIDTH = 32
+
+
+class SelfAttentionalPerception(nn.Module):
+    """SAP: MaxViT's features at strides 4, 8, 16 and 32; its convolutional stem is the patch embedding.
+
+    ``softmax(q k^T / sqrt(d)) v`` (1), many heads, first within windows and then within a grid that spans the image.
+
+    timm builds the model. Windows and grid are 1/32 of the image, so a model belongs to one image size: on a larger one
+    it would run with more and relatively smaller windows and give no sign of it. The sizes of L and S are those of
+    ``maxvit_small_tf_224`` and ``maxvit_tiny_tf_224``; other widths and depths make a model of the same kind for which
+    nobody has weights.
+
+    Each of timm's BatchNormAct2d is split into normalisation and activation. ``SyncBatchNorm.convert_sync_batchnorm``,
+    which nnU-Net calls on several GPUs, would otherwise replace both by the normalisation alone.
+
+    Args:
+        input_channels: channels of the image.
+        image_size: (H, W), multiples of 32.
+        backbone: a key of ``BACKBONES``.
+        features_per_stage: four widths, multiples of 32, the width of a head.
+        depths: blocks of each of the four stages.
+
+    Raises:
+        ValueError: if the backbone is unknown or the widths are not four multiples of 32.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        image_size: tuple[int, int],
+        backbone: str,
+        features_per_stage: Sequence[int],
+        depths: Sequence[int],
+    ):
+        super().__init__()
+        if backbone not in BACKBONES:
+            raise ValueError(f"backbone must be {' or '.join(BACKBONES)}, got {backbone!r}")
+        if len(features_per_stage) != 4 or any(width % HEAD_WIDTH for width in features_per_stage):
+            raise ValueError(f"MaxViT takes four widths that are multiples of 32, got {list(features_per_stage)}")
+        if len(depths) != 4 or min(depths) < 1:
+            raise ValueError(f"MaxViT takes four depths of at least 1, got {list(depths)}")
+        published = model_cfgs[backbone.removesuffix("_224")]
+        is_published = (*published.embed_dim, *published.depths) == (*features_per_stage, *depths)
+        self.weights_name = timm.get_pretrained_cfg(backbone).hf_hub_id if is_published else None
+        self.settings = {
+            "model_name": backbone,
+            "in_chans": input_channels,
+            "img_size": tuple(image_size),
+            "embed_dim": tuple(features_per_stage),
+            "depths": tuple(depths),
+            "stem_width": min(STEM_WIDTH, features_per_stage[0]),
+            "features_only": True,
+            "out_indices": (1, 2, 3, 4),
+        }
+        self.maxvit = _split_norm_act(timm.create_model(**self.settings))
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """Map (B, input_channels, H, W) to four features, (B, C_1, H/4, W/4) to (B, C_4, H/32, W/32)."""
+        return self.maxvit(x)
+
+    def load_pretrained(self, path: Path) -> None:
+        """Load a state dict of timm's MaxViT, made for any square image and for three channels.
+
+        timm interpolates the tables of relative positions to the window of this image size, and sums (one channel) or
+        repeats (more than three) the first convolution over the colours.
+
+        Args:
+            path: a .safetensors file, or a .pth with a state dict, alone or under "state_dict" or "model".
+
+        Raises:
+            OSError: if the file cannot be read.
+            ValueError: if it holds anything but this model's weights; nothing is loaded then.
+        """
+        weights = self._of_this_model(_read(path))
+        source = timm.create_model(**self.settings, pretrained=True, pretrained_cfg_overlay={"state_dict": weights})
+        self.maxvit.load_state_dict(_split_norm_act(source).state_dict())
+
+    def _of_this_model(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """What the features need of a whole model's weights; timm itself would pass over what is missing."""
+        with torch.device("meta"):
+            expected = timm.create_model(**{**self.settings, "in_chans": 3}).state_dict()
+        needed = {}
+        for name, value in expected.items():
+            name = name.replace("stages_", "stages.")
+            stored = weights.get(name)
+            if not isinstance(stored, torch.Tensor):
+                raise ValueError(f"it has no {name}")
+            fits = stored.shape == value.shape
+            if name.endswith("relative_position_bias_table"):
+                fits = stored.ndim == value.ndim and stored.shape[0] == value.shape[0]
+            if not fits:
+                raise ValueError(
+                    f"its {name} has the shape {tuple(stored.shape)}, that of the plan's "
+                    f"{self.settings['model_name']} has {tuple(value.shape)}"
+                )
+            needed[name] = stored
+        return needed
+
+
+def _split_norm_act(model: nn.Module) -> nn.Module:
+    for name, module in list(model.named_modules()):
+        if isinstance(module, BatchNormAct2d):
+            norm = nn.BatchNorm2d(module.num_features, eps=module.eps, momentum=module.momentum)
+            norm.load_state_dict(module.state_dict())
+            model.set_submodule(name, nn.Sequential(norm, module.act))
+    return model
+
+
+def _read(path: Path) -> dict:
+    try:
+        return load_state_dict(str(path), weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # each format has its own errors for a file that is not of it
+        raise ValueError(f"it is no state dict ({str(error).splitlines()[0]})") from error
