@@ -20,13 +20,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="nnunet-sfma", description="SFMANet for nnU-Net v2.")
+    parser = argparse.ArgumentParser(prog="nnunet-sfma", description="SFMANet and DANIE for nnU-Net v2.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_convert(commands)
     _add_plan(commands)
     _add_networks(commands)
+    _add_weights(commands)
     _add_doctor(commands)
     return parser
 
@@ -127,6 +128,33 @@ def _networks(args: argparse.Namespace) -> None:
 
     rows = cost_rows()
     print(to_json(rows) if args.json else format_table(rows))
+
+
+def _add_weights(commands) -> None:
+    parser = commands.add_parser("weights", help="ImageNet weights: what is cached, fetching them, checking a file")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument("--fetch", action="store_true", help="download what is not cached")
+    action.add_argument("--check", type=Path, metavar="FILE", help="load a local file into a preset's network")
+    parser.add_argument("--preset", help="only the weights of this preset; with --check: its network (danie-l)")
+    parser.add_argument("--patch", nargs=2, type=int, default=(256, 256), metavar=("H", "W"), help="with --check")
+    parser.add_argument("--channels", type=int, default=3, help="with --check: of the image")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.set_defaults(run=_weights)
+
+
+def _weights(args: argparse.Namespace) -> None:
+    from nnunet_sfma import weights
+
+    if args.check:
+        fit = weights.check_file(args.check, args.preset or "danie-l", args.patch, args.channels)
+        print(weights.to_json(fit) if args.json else weights.format_fit(fit))
+        return
+    wanted = weights.published_weights(args.preset)
+    if args.fetch:
+        for entry in wanted:
+            weights.fetch(entry.name)
+        wanted = weights.published_weights(args.preset)
+    print(weights.to_json(wanted) if args.json else weights.format_weights(wanted))
 
 
 def _add_doctor(commands) -> None:

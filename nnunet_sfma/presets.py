@@ -17,12 +17,14 @@ from nnunet_sfma.errors import UserError
 class Preset:
     """One preset with its inheritance resolved; ``architecture`` and ``training`` are whole blocks.
 
-    ``published_row`` names the row of ``evaluation/published.json`` that describes the same network.
+    ``paper`` and ``published_row`` name the paper and the row of its complexity table in ``evaluation/published.json``
+    that describes the same network.
     """
 
     name: str
     description: str
     source: str
+    paper: str
     trainer: str
     architecture: dict
     training: dict
@@ -55,6 +57,7 @@ def load_preset(name: str) -> Preset:
         name=name,
         description=entries["description"],
         source=entries["source"],
+        paper=entries["paper"],
         trainer=entries["trainer"],
         architecture=entries["architecture"],
         training=entries["training"],

@@ -20,7 +20,10 @@ import SimpleITK as sitk  # noqa: N813
 # At the end: new processes have to find the tests, and everybody the installed package rather than the checkout.
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-TINY_NETWORK = ("architecture.features_per_stage=[16,32]", "architecture.iem_stages=1")
+TINY_NETWORKS = {
+    "sfmanet-narrow": ("architecture.features_per_stage=[16,32]", "architecture.iem_stages=1"),
+    "danie-narrow": ("architecture.features_per_stage=[32,32,32,32]", "architecture.blocks_per_stage=1"),
+}
 SHORT_RECIPE = ("training.iterations_per_epoch=2", "training.val_iterations_per_epoch=1", "batch_size=4")
 
 

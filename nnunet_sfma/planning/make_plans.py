@@ -4,14 +4,18 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
 from nnunet_sfma.presets import Preset, load_preset, merge, nearest
 
+if TYPE_CHECKING:
+    from torch import nn
+
 CONFIGURATION = "2d"
 PREPROCESSING_KEYS = ("spacing", "normalization_schemes")
+FITTED_KEYS = ("image_size",)
 CONFIGURATION_KEYS = ("batch_size", "patch_size", "batch_dice", *PREPROCESSING_KEYS)
 
 
@@ -52,7 +56,8 @@ def make_plans(
     """
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnunet_sfma.trainers.complete_plans import check_network, read_recipe
+    from nnunet_sfma.trainers.complete_plans import check_network, fit_to_patch, read_recipe
+    from nnunet_sfma.trainers.pretrained import check_pretrained
 
     preset = load_preset(preset_name)
     name = name or preset.name
@@ -64,16 +69,18 @@ def make_plans(
     original = PlansManager(plans).get_configuration(CONFIGURATION).configuration
     original.pop("inherits_from", None)
     needs_preprocessing = any(changes.get(key, original[key]) != original[key] for key in PREPROCESSING_KEYS)
-    configuration = {**original, **changes, "architecture": block["architecture"], "training": block["training"]}
+    configuration = {**original, **changes, "training": _with_absolute_path(block["training"])}
     if needs_preprocessing:
         configuration["data_identifier"] = f"{name}_{CONFIGURATION}"
     plans = {**plans, "plans_name": name, "configurations": {CONFIGURATION: configuration}}
     _check_configuration(configuration, original)
-    read_recipe(plans, CONFIGURATION)
-    check_network(plans, CONFIGURATION)
+    configuration["architecture"] = fit_to_patch(block["architecture"], configuration["patch_size"])
+    recipe = read_recipe(plans, CONFIGURATION)
+    network = check_network(plans, CONFIGURATION)
+    check_pretrained(network, recipe.pretrained)
     path = folder / f"{name}.json"
     _write(path, plans, overwrite)
-    return PlansFile(path, name, preset.trainer, needs_preprocessing, _padding(configuration))
+    return PlansFile(path, name, preset.trainer, needs_preprocessing, _padding(network, configuration["patch_size"]))
 
 
 def _check_name(name: str, base: str) -> None:
@@ -98,7 +105,7 @@ def _changes(settings: list[str], preset: Preset) -> dict:
     """``KEY=VALUE`` strings as nested changes; unknown keys are refused with the nearest ones."""
     known = [
         *(f"training.{key}" for key in preset.training),
-        *(f"architecture.{key}" for key in preset.architecture["arch_kwargs"]),
+        *(f"architecture.{key}" for key in preset.architecture["arch_kwargs"] if key not in FITTED_KEYS),
         *CONFIGURATION_KEYS,
     ]
     changes: dict[str, Any] = {"training": {}, "architecture": {"arch_kwargs": {}}, "configuration": {}}
@@ -157,13 +164,21 @@ def _alike(value: Any, example: Any) -> bool:
     return type(value) in (int, float) if number else type(value) is type(example)
 
 
-def _padding(configuration: dict) -> str | None:
-    patch = configuration["patch_size"]
-    divisor = 2 ** (len(configuration["architecture"]["arch_kwargs"]["features_per_stage"]) - 1)
-    padded = [-(-side // divisor) * divisor for side in patch]
+def _padding(network: "nn.Module", patch: list[int]) -> str | None:
+    padded = list(network.padded_size(patch))
     if padded == patch:
         return None
     return f"{patch[0]} x {patch[1]} is padded to {padded[0]} x {padded[1]} inside the network"
+
+
+def _with_absolute_path(training: dict) -> dict:
+    """The training may start in another folder than the one in which its pretrained weights were named."""
+    from nnunet_sfma.trainers.recipe import is_weights_file
+
+    pretrained = training["pretrained"]
+    if not isinstance(pretrained, str) or not is_weights_file(pretrained):
+        return training
+    return {**training, "pretrained": str(Path(pretrained).expanduser().absolute())}
 
 
 def _write(path: Path, plans: dict, overwrite: bool) -> None:

@@ -1,5 +1,6 @@
 """Makes the plans that a trainer receives complete, so that the model saved from them rebuilds itself."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
@@ -46,7 +47,8 @@ def complete_plans(plans: dict, configuration: str, preset_name: str, model_fold
         _refuse_unknown_network(resolved, plans["plans_name"], preset.trainer)
         saved = _saved_blocks(model_folder, configuration)
         architecture, training = saved or (preset.architecture, preset.training)
-        plans["configurations"][configuration]["architecture"] = deepcopy(architecture)
+        architecture = fit_to_patch(architecture, resolved["patch_size"])
+        plans["configurations"][configuration]["architecture"] = architecture
         plans["configurations"][configuration]["training"] = deepcopy(training)
         source = f"{model_folder / 'plans.json'}, as for its other folds" if saved else f"the preset '{preset.name}'"
         print(f"The plans '{plans['plans_name']}' name no network of ours: network and recipe come from {source}.")
@@ -90,17 +92,32 @@ def build_network(architecture: dict, num_input_channels: int, num_output_channe
         raise UserError(f"The plan's architecture block does not fit {name}: {error}.") from error
 
 
-def check_network(plans: dict, configuration: str) -> None:
-    """Refuse an architecture block that cannot be built, before anything is written.
+def fit_to_patch(architecture: dict, patch_size: Sequence[int]) -> dict:
+    """A copy of an ``architecture`` block for this patch: a network that belongs to one ``image_size`` gets it."""
+    fitted = deepcopy(architecture)
+    if "image_size" in fitted["arch_kwargs"]:
+        fitted["arch_kwargs"]["image_size"] = list(patch_size)
+    return fitted
+
+
+def check_network(plans: dict, configuration: str) -> nn.Module:
+    """Refuse an architecture block that cannot be built or is for another patch, before anything is written.
 
     The network is built without memory, with one channel and one class: what a plan can get wrong does not depend on
     them.
 
     Raises:
-        UserError: if the network refuses its arguments.
+        UserError: if the network refuses its arguments or belongs to another patch.
     """
+    resolved = PlansManager(plans).get_configuration(configuration).configuration
+    architecture, patch_size = resolved["architecture"], list(resolved["patch_size"])
+    if fit_to_patch(architecture, patch_size) != architecture:
+        raise UserError(
+            f"The plans '{plans['plans_name']}' have a patch of {patch_size} and a network for "
+            f"{architecture['arch_kwargs']['image_size']}: make them again with nnunet-sfma plan --set patch_size=..."
+        )
     with torch.device("meta"):
-        build_network(PlansManager(plans).get_configuration(configuration).configuration["architecture"], 1, 1)
+        return build_network(architecture, 1, 1)
 
 
 def _refuse_what_is_not_2d(resolved: dict, configuration: str) -> None:

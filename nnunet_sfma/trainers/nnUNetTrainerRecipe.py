@@ -15,12 +15,15 @@ from nnunetv2.utilities.collate_outputs import collate_outputs
 from nnunetv2.utilities.file_path_utilities import get_output_folder
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
+from torch._dynamo import OptimizedModule
+from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.nnunet_folders import make_writable_folder, nnunet_folder
 from nnunet_sfma.trainers.complete_plans import build_network, check_network, complete_plans, read_recipe
 from nnunet_sfma.trainers.epoch_length import count_slices
 from nnunet_sfma.trainers.online_dice import dice_per_class, hard_counts
+from nnunet_sfma.trainers.pretrained import check_pretrained, start_from_pretrained
 
 
 class nnUNetTrainerRecipe(nnUNetTrainer):
@@ -51,8 +54,8 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
     ):
         model_folder = self._model_folder(plans, configuration)
         plans = complete_plans(plans, configuration, self.default_preset, model_folder)
-        check_network(plans, configuration)
         self.recipe = read_recipe(plans, configuration)
+        check_pretrained(check_network(plans, configuration), self.recipe.pretrained)
         make_writable_folder(model_folder)
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.initial_lr = self.recipe.initial_lr
@@ -65,6 +68,7 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         if self.autocast_dtype != torch.float16:
             self.grad_scaler = None
         self.logger.local_logger.my_fantastic_logging["train_dice"] = []
+        self.weights_were_loaded = False
 
     @classmethod
     def _model_folder(cls, plans: dict, configuration: str) -> Path:
@@ -88,12 +92,35 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         network.register_forward_pre_hook(partial(_refuse_other_channels, num_input_channels))
         return network
 
+    def initialize(self) -> None:
+        """Build network, optimiser and loss, and notice whether anybody loads weights into the network."""
+        super().initialize()
+        _bare(self.network).register_load_state_dict_post_hook(self._note_loaded_weights)
+
+    def _note_loaded_weights(self, network: nn.Module, incompatible_keys) -> None:
+        self.weights_were_loaded = True
+
+    def on_train_start(self) -> None:
+        """Prepare the training; a fresh one starts from the recipe's pretrained weights.
+
+        Fresh means that nobody loaded weights: neither a checkpoint for ``--c`` nor ``-pretrained_weights``.
+
+        Raises:
+            UserError: if the pretrained weights cannot be had or do not fit.
+        """
+        if not self.was_initialized:
+            self.initialize()
+        if self.recipe.pretrained != "none" and not self.weights_were_loaded:
+            path = start_from_pretrained(_bare(self.network), self.recipe.pretrained)
+            self.print_to_log_file(f"Starting from the pretrained weights {path}")
+        super().on_train_start()
+
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """Nothing to switch: there is one output."""
 
     def configure_optimizers(self):
         """Optimiser and schedule of the recipe."""
-        optimizer = self.recipe.build_optimizer(self.network)
+        optimizer = self.recipe.build_optimizer(_bare(self.network))
         return optimizer, self.recipe.build_schedule(optimizer, lambda: self.logger.get_value("train_dice", step=None))
 
     def _build_loss(self) -> nn.Module:
@@ -264,3 +291,10 @@ def _refuse_other_channels(expected: int, network: nn.Module, inputs: tuple[torc
             f"The image has {channels} channels, the model was planned for {expected}: give every case exactly the "
             f"files _0000 to _{expected - 1:04d}."
         )
+
+
+def _bare(network: nn.Module) -> nn.Module:
+    """The network inside the wrappers of several GPUs and of compilation."""
+    if isinstance(network, DistributedDataParallel):
+        network = network.module
+    return network._orig_mod if isinstance(network, OptimizedModule) else network

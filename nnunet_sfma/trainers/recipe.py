@@ -8,12 +8,14 @@ from typing import Any, Literal, get_args
 
 import torch
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from timm.optim import param_groups_weight_decay
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from nnunet_sfma.presets import nearest
 
-TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", dict: "an object"}
+TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", dict: "an object", str: "a text"}
+WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW, "SGD": torch.optim.SGD}
 
 
@@ -31,6 +33,7 @@ class Recipe:
         optimizer: a key of ``OPTIMIZERS``; ``optimizer_kwargs`` go to it as they are.
         initial_lr: learning rate of the first epoch.
         weight_decay: as the optimiser defines it.
+        weight_decay_on: "all" parameters, or "matrices": no biases, norms, scalars and tables of relative positions.
         lr_schedule: "plateau" (cut when the training Dice stops improving), "poly" (nnU-Net's) or "constant".
         lr_schedule_kwargs: of ``ReduceLROnPlateau``; empty for the others.
         dice_weight: factor of nnU-Net's Dice loss.
@@ -41,6 +44,8 @@ class Recipe:
         precision: of the training step on CUDA: "auto" (bf16 where the GPU has it, else fp16), "bf16", "fp16", "fp32".
             nnU-Net's own validation and prediction run in fp16 on CUDA whatever this says.
         gradient_clip: largest norm of the gradient.
+        pretrained: published weights at the start of a fresh training: "imagenet" (fetched once, then cached), a file
+            of such weights, or "none".
     """
 
     num_epochs: int
@@ -51,6 +56,7 @@ class Recipe:
     optimizer_kwargs: dict
     initial_lr: float
     weight_decay: float
+    weight_decay_on: Literal["all", "matrices"]
     lr_schedule: Literal["plateau", "poly", "constant"]
     lr_schedule_kwargs: dict
     dice_weight: float
@@ -60,6 +66,7 @@ class Recipe:
     test_time_mirroring: bool
     precision: Literal["auto", "bf16", "fp16", "fp32"]
     gradient_clip: float
+    pretrained: str
 
     @classmethod
     def from_plan(cls, training: dict) -> "Recipe":
@@ -79,6 +86,11 @@ class Recipe:
             _check(field.name, training[field.name], field.type)
         if training["dice_weight"] == training["ce_weight"] == 0:
             raise ValueError("training.dice_weight and training.ce_weight are both 0: there is nothing to learn from")
+        if training["pretrained"] not in ("imagenet", "none") and not is_weights_file(training["pretrained"]):
+            raise ValueError(
+                f"training.pretrained must be imagenet, none or a file that ends in {', '.join(WEIGHTS_SUFFIXES)}, "
+                f"got {training['pretrained']!r}"
+            )
         _check_keywords("optimizer", training, OPTIMIZERS[training["optimizer"]])
         _check_keywords("lr_schedule", training, ReduceLROnPlateau if training["lr_schedule"] == "plateau" else None)
         return cls(**training)
@@ -93,9 +105,18 @@ class Recipe:
         return max(1, math.ceil(slices / batch_size)) if setting == "one_pass" else setting
 
     def build_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
-        """The optimiser over all parameters of the network."""
+        """The optimiser over all parameters of the network.
+
+        Args:
+            network: bare, without the wrappers that change its parameters' names; which tables of relative positions
+                it has its ``no_weight_decay`` says, as in timm.
+        """
+        parameters = network.parameters()
+        if self.weight_decay_on == "matrices":
+            tables = network.no_weight_decay() if hasattr(network, "no_weight_decay") else ()
+            parameters = param_groups_weight_decay(network, self.weight_decay, tables)
         return OPTIMIZERS[self.optimizer](
-            network.parameters(), lr=self.initial_lr, weight_decay=self.weight_decay, **self.optimizer_kwargs
+            parameters, lr=self.initial_lr, weight_decay=self.weight_decay, **self.optimizer_kwargs
         )
 
     def build_schedule(self, optimizer: torch.optim.Optimizer, training_dice: Callable[[], list[float]]) -> "Schedule":
@@ -118,6 +139,11 @@ class Recipe:
         if self.precision == "auto":
             return torch.bfloat16 if has_bf16(device) else torch.float16
         return torch.bfloat16 if self.precision == "bf16" else torch.float16
+
+
+def is_weights_file(pretrained: str) -> bool:
+    """Whether the setting ``training.pretrained`` names a file."""
+    return pretrained.endswith(WEIGHTS_SUFFIXES)
 
 
 def has_bf16(device: torch.device) -> bool:

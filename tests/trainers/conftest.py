@@ -6,18 +6,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import SHORT_RECIPE, TINY_NETWORK, Workspace
+from tests.conftest import SHORT_RECIPE, TINY_NETWORKS, Workspace
 
 TRAINER = "nnUNetTrainerSFMANet"
+TRAINERS = {"sfmanet-narrow": TRAINER, "danie-narrow": "nnUNetTrainerDANIE"}
 
 
 @pytest.fixture
 def plan(workspace: Workspace) -> Callable[..., str]:
-    """``plan(*settings, dataset=1, name="tiny")``: what ``nnunet-sfma plan`` does, for a tiny network."""
+    """``plan(*settings, dataset=1, name="tiny", preset=...)``: what ``nnunet-sfma plan`` does, for a tiny network."""
     from nnunet_sfma.planning.make_plans import make_plans
 
-    def make(*settings: str, dataset: int = 1, name: str = "tiny") -> str:
-        make_plans(dataset, "sfmanet-narrow", [*TINY_NETWORK, *SHORT_RECIPE, *settings], name=name)
+    def make(*settings: str, dataset: int = 1, name: str = "tiny", preset: str = "sfmanet-narrow") -> str:
+        make_plans(dataset, preset, [*TINY_NETWORKS[preset], *SHORT_RECIPE, *settings], name=name)
         return name
 
     return make

@@ -11,7 +11,7 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_sfma.errors import UserError
-from tests.trainers.conftest import TRAINER, read_checkpoint
+from tests.trainers.conftest import TRAINERS, read_checkpoint
 
 
 def predict(model: Path, images: Path, target: Path, fold: int | str = 0) -> None:
@@ -26,7 +26,8 @@ def voxels(path: Path) -> np.ndarray:
     return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
 
 
-def test_cross_validation_sharing_and_prediction(workspace, plan, train, tmp_path, monkeypatch):
+@pytest.mark.parametrize("preset", TRAINERS)
+def test_cross_validation_sharing_and_prediction(workspace, plan, train, tmp_path, monkeypatch, preset):
     from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder2
     from nnunetv2.evaluation.find_best_configuration import (
         accumulate_cv_results,
@@ -36,9 +37,9 @@ def test_cross_validation_sharing_and_prediction(workspace, plan, train, tmp_pat
     from nnunetv2.model_sharing.model_export import export_pretrained_model
     from nnunetv2.model_sharing.model_import import install_model_from_zip_file
 
-    plans = plan("training.num_epochs=2")
+    plans, trainer = plan("training.num_epochs=2", preset=preset), TRAINERS[preset]
     for fold in (0, 1):
-        folder = train(plans, fold, export_validation_probabilities=True)
+        folder = train(plans, fold, trainer=trainer, export_validation_probabilities=True)
         assert (folder / "validation" / "summary.json").is_file()
         assert list((folder / "validation").glob("*.npz"))
         assert sorted(path.name for path in folder.glob("checkpoint_*")) == [
@@ -48,9 +49,9 @@ def test_cross_validation_sharing_and_prediction(workspace, plan, train, tmp_pat
     model = folder.parent
     accumulate_cv_results(str(model), str(tmp_path / "crossval"), folds=(0, 1), num_processes=1)
     assert json.loads((tmp_path / "crossval" / "summary.json").read_text())["foreground_mean"]
-    models = dumb_trainer_config_plans_to_trained_models_dict([TRAINER], ["2d"], [plans])
+    models = dumb_trainer_config_plans_to_trained_models_dict([trainer], ["2d"], [plans])
     best = find_best_configuration(1, models, allow_ensembling=False, num_processes=1, folds=(0, 1))
-    assert best["best_model_or_ensemble"]["selected_model_or_models"][0]["trainer"] == TRAINER
+    assert best["best_model_or_ensemble"]["selected_model_or_models"][0]["trainer"] == trainer
 
     raw = workspace.raw / workspace.plain
     images = tmp_path / "images"
@@ -69,7 +70,7 @@ def test_cross_validation_sharing_and_prediction(workspace, plan, train, tmp_pat
     )
     assert "Dice" in (tmp_path / "m.json").read_text()
 
-    export_pretrained_model(1, str(tmp_path / "model.zip"), ("2d",), TRAINER, plans, (0,))
+    export_pretrained_model(1, str(tmp_path / "model.zip"), ("2d",), trainer, plans, (0,))
     monkeypatch.setenv("nnUNet_results", str(tmp_path / "empty_results"))
     (tmp_path / "empty_results").mkdir()
     install_model_from_zip_file(str(tmp_path / "model.zip"))
@@ -78,8 +79,9 @@ def test_cross_validation_sharing_and_prediction(workspace, plan, train, tmp_pat
     assert np.array_equal(voxels(tmp_path / "before" / "case_3.nii.gz"), voxels(tmp_path / "after" / "case_3.nii.gz"))
 
 
-def test_regions_ignore_label_and_two_channels(workspace, plan, train, tmp_path):
-    folder = train(plan("training.num_epochs=1", dataset=2), "all", dataset=2)
+@pytest.mark.parametrize("preset", TRAINERS)
+def test_regions_ignore_label_and_two_channels(workspace, plan, train, tmp_path, preset):
+    folder = train(plan("training.num_epochs=1", dataset=2, preset=preset), "all", dataset=2, trainer=TRAINERS[preset])
     summary = json.loads((folder / "validation" / "summary.json").read_text())
     assert set(summary["mean"]) == {"(1, 2)", "2"}
     log = read_checkpoint(folder / "checkpoint_final.pth")["logging"]
@@ -93,13 +95,14 @@ def test_regions_ignore_label_and_two_channels(workspace, plan, train, tmp_path)
     assert not list((tmp_path / "out").glob("*.nii.gz"))
 
 
-def test_validation_only_and_pretrained_weights_from_other_labels(workspace, plan, train):
-    plans = plan("training.num_epochs=1")
-    folder = train(plans)
+@pytest.mark.parametrize("preset", TRAINERS)
+def test_validation_only_and_pretrained_weights_from_other_labels(workspace, plan, train, preset):
+    plans, trainer = plan("training.num_epochs=1", preset=preset), TRAINERS[preset]
+    folder = train(plans, trainer=trainer)
     final = folder / "checkpoint_final.pth"
     written = final.stat().st_mtime_ns
     shutil.rmtree(folder / "validation")
-    train(plans, only_run_validation=True)
+    train(plans, trainer=trainer, only_run_validation=True)
     assert (folder / "validation" / "summary.json").is_file()
     assert final.stat().st_mtime_ns == written
 
@@ -107,9 +110,8 @@ def test_validation_only_and_pretrained_weights_from_other_labels(workspace, pla
     content = json.loads(description.read_text())
     content["labels"]["other"] = 2
     description.write_text(json.dumps(content))
-    other = train(
-        plan("training.num_epochs=1", "training.initial_lr=1e-12", name="more"), pretrained_weights=str(final)
-    )
+    still = ("training.num_epochs=1", "training.initial_lr=1e-12")
+    other = train(plan(*still, name="more", preset=preset), trainer=trainer, pretrained_weights=str(final))
     before = read_checkpoint(final)["network_weights"]
     after = read_checkpoint(other / "checkpoint_final.pth")["network_weights"]
     heads = {name for name in after if ".seg_layers." in name}
@@ -153,13 +155,14 @@ def test_other_schedules(plan, train, schedule, optimizer):
     assert np.allclose(rates, wanted)
 
 
-def test_network_as_nnunet_builds_it_compiles_to_one_graph(workspace, plan):
+@pytest.mark.parametrize("preset", TRAINERS)
+def test_network_as_nnunet_builds_it_compiles_to_one_graph(workspace, plan, preset):
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from nnunet_sfma.trainers.nnUNetTrainerSFMANet import nnUNetTrainerSFMANet
+    from nnunet_sfma.trainers.nnUNetTrainerRecipe import nnUNetTrainerRecipe
 
-    plans = PlansManager(str(workspace.preprocessed / workspace.plain / f"{plan()}.json"))
-    network = nnUNetTrainerSFMANet.build_network_architecture(plans, plans.get_configuration("2d"), 1, 2, False).eval()
+    plans = PlansManager(str(workspace.preprocessed / workspace.plain / f"{plan(preset=preset)}.json"))
+    network = nnUNetTrainerRecipe.build_network_architecture(plans, plans.get_configuration("2d"), 1, 2, False).eval()
     image = torch.randn(2, 1, 32, 40)
     compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
     assert torch.allclose(compiled(image), network(image), atol=1e-5)

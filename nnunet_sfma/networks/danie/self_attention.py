@@ -54,9 +54,7 @@ class SelfAttentionalPerception(nn.Module):
             raise ValueError(f"MaxViT takes four widths that are multiples of 32, got {list(features_per_stage)}")
         if len(depths) != 4 or min(depths) < 1:
             raise ValueError(f"MaxViT takes four depths of at least 1, got {list(depths)}")
-        published = model_cfgs[backbone.removesuffix("_224")]
-        is_published = (*published.embed_dim, *published.depths) == (*features_per_stage, *depths)
-        self.weights_name = timm.get_pretrained_cfg(backbone).hf_hub_id if is_published else None
+        self.weights_name = published_weights_name(backbone, features_per_stage, depths)
         self.settings = {
             "model_name": backbone,
             "in_chans": input_channels,
@@ -110,6 +108,14 @@ class SelfAttentionalPerception(nn.Module):
                 )
             needed[name] = stored
         return needed
+
+
+def published_weights_name(backbone: str, features_per_stage: Sequence[int], depths: Sequence[int]) -> str | None:
+    """Where timm's hub has ImageNet weights for a MaxViT of these sizes; None if nowhere."""
+    published = model_cfgs[backbone.removesuffix("_224")]
+    if (*published.embed_dim, *published.depths) != (*features_per_stage, *depths):
+        return None
+    return timm.get_pretrained_cfg(backbone).hf_hub_id
 
 
 def _split_norm_act(model: nn.Module) -> nn.Module:

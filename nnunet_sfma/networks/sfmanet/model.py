@@ -178,6 +178,11 @@ class SFMANet(nn.Module):
         if dmau and not sfgu:
             raise ValueError("dmau works on the outputs of sfgu: switch sfgu on or dmau off")
 
+    def padded_size(self, size: Sequence[int]) -> tuple[int, int]:
+        """(H, W) that the network computes with: multiples of 2**(stages - 1)."""
+        height, width = (-(-side // self.divisor) * self.divisor for side in size)
+        return height, width
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map an image (B, input_channels, H, W) to logits (B, num_classes, H, W).
 
@@ -192,7 +197,8 @@ class SFMANet(nn.Module):
                 f"got {tuple(x.shape)}"
             )
         height, width = x.shape[2:]
-        x = F.pad(x, (0, -width % self.divisor, 0, -height % self.divisor))
+        padded = self.padded_size((height, width))
+        x = F.pad(x, (0, padded[1] - width, 0, padded[0] - height))
         features = self.encoder(x)
         skips = [gate(feature) for gate, feature in zip(self.skips, features[:-1], strict=True)]
         return self.decoder(features[-1], skips)[..., :height, :width]
