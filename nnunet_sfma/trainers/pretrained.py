@@ -21,8 +21,8 @@ def check_pretrained(network: nn.Module, pretrained: str) -> None:
         raise UserError(f"There are no published weights for {name}: set training.pretrained to none.")
     if pretrained == "imagenet" and network.weights_name is None:
         raise UserError(
-            f"There are no ImageNet weights for {name} of these widths and depths: set training.pretrained to none or "
-            f"to a file."
+            f"There are no ImageNet weights for {name} with these streams, widths and depths: set training.pretrained "
+            f"to none or to a file."
         )
 
 

@@ -13,6 +13,7 @@ import pytest
 from nnunet_sfma.nnunet_discovery import FOLDER, VARIABLE
 
 TRAINER = "nnUNetTrainerSFMANet"
+TRAINERS = [TRAINER, "nnUNetTrainerDANIE", "nnUNetTrainerDANIE_S", "nnUNetTrainerDANIE_L"]
 LOOK_UP = f"""
 import pickle
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find
@@ -31,10 +32,11 @@ def python(*arguments: str, executable: str = sys.executable, **environment: str
     )
 
 
-def test_trainer_is_found_twice_the_same_and_pickles():
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_trainer_is_found_twice_the_same_and_pickles(trainer):
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
-    first, second = (recursive_find_trainer_class_by_name(TRAINER) for _ in range(2))
+    first, second = (recursive_find_trainer_class_by_name(trainer) for _ in range(2))
     assert first is second
     assert pickle.loads(pickle.dumps(first)) is first
 

@@ -28,13 +28,39 @@ def test_multiply_adds_are_those_of_the_layers(costs):
     assert costs["sfmanet-r1"]["conv_gmacs"] == pytest.approx(88.38, abs=0.01)
 
 
+@pytest.mark.parametrize(
+    "preset",
+    ["danie-l", "danie-a1-no-hierarchical", "danie-a5-add", "danie-c1-concat-residual", "danie-c2-add"]
+    + ["danie-c3-eh-add", "danie-c4-es-add", "danie-c5-joint-preservation"],
+)
+def test_multiply_adds_of_danie_are_within_a_percent_of_the_published(costs, preset):
+    row = costs[preset]
+    assert row["conv_gmacs"] == pytest.approx(row["published_flops_billions"], rel=1e-2)
+    assert row["remark"] is None
+
+
+def test_what_the_published_figures_do_not_explain_is_said(costs):
+    differences = {name: row["difference_percent"] for name, row in costs.items() if row["remark"]}
+    assert {name: round(value, 1) for name, value in differences.items() if "danie-s-" not in name} == {
+        "danie-s": -7.9,
+        "danie-a2-no-self-attention": -5.4,
+        "danie-a3-no-spatial": 13.7,
+        "danie-a4-no-channel": 8.2,
+    }
+    assert costs["danie-s"]["conv_gmacs"] == pytest.approx(12.24, abs=0.01)
+    assert "unexplained" in costs["danie-s"]["remark"]
+
+
 def test_published_figures_stand_only_beside_the_network_they_describe(costs):
     named = {name for name, row in costs.items() if row["published_flops_billions"] == 94.77}
     assert named == {"sfmanet", "sfmanet-ablation-full", "sfmanet-nnunet", "sfmanet-r1", "sfmanet-sgu50-fgu50"}
+    sizes = [name for name, row in costs.items() if row["published_flops_billions"] in (13.29, 26.55)]
+    assert "danie-narrow" not in sizes and len(sizes) == 11
 
 
 def test_table_names_its_convention(capsys):
     main(["networks"])
     printed = capsys.readouterr().out
-    assert "| sfmanet | 36.97 | 36.92 | 67.62 | 3.21 | 94.77 |" in printed
+    assert "| sfmanet | 36.97 | 36.92 | 67.62 | 3.21 | 94.77 | |" in printed.replace("  ", " ")
+    assert "| danie-l | 126.32 | | 26.53 | 0.77 | 26.55 | -0.1 % |" in printed.replace("  ", " ")
     assert "multiply-adds of one image" in printed and "mixes units" in printed

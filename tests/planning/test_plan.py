@@ -46,6 +46,20 @@ def test_uneven_patch_is_accepted_and_explained(workspace, capsys):
     assert "17 x 300 is padded to 32 x 304" in capsys.readouterr().out
 
 
+def test_network_gets_the_windows_of_its_patch(workspace, capsys):
+    main(["plan", "-d", "1", "--preset", "danie-s", "--set", "patch_size=[17,300]"])
+    assert "17 x 300 is padded to 64 x 320" in capsys.readouterr().out
+    configuration = read(workspace, "danie-s")["configurations"]["2d"]
+    assert configuration["architecture"]["arch_kwargs"]["image_size"] == [17, 300]
+
+
+def test_file_of_weights_is_found_from_any_folder(workspace, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    main(["plan", "-d", "1", "--preset", "danie-l", "--set", "training.pretrained=mine.pth"])
+    training = read(workspace, "danie-l")["configurations"]["2d"]["training"]
+    assert training["pretrained"] == str(tmp_path / "mine.pth")
+
+
 @pytest.mark.parametrize(
     "arguments, sentence",
     [
@@ -67,6 +81,20 @@ def test_uneven_patch_is_accepted_and_explained(workspace, capsys):
         (["-d", "1", "--preset", "sfmanet", "--set", "patch_size=[8,64]"], "two whole numbers of at least 16"),
         (["-d", "1", "--preset", "sfmanet", "--set", "batch_size=0"], "batch_size must be a whole number"),
         (["-d", "1", "--preset", "sfmanet", "--name", "a__b"], "cannot name these plans"),
+        (["-d", "1", "--preset", "danie-l", "--set", "training.pretrained=imagenett"], "imagenet, none or a file"),
+        (
+            ["-d", "1", "--preset", "danie-narrow", "--set", "training.pretrained=imagenet"],
+            "of these widths and depths",
+        ),
+        (
+            ["-d", "1", "--preset", "sfmanet", "--set", "training.pretrained=imagenet"],
+            "no published weights for SFMANet",
+        ),
+        (["-d", "1", "--preset", "danie-l", "--set", "architecture.image_size=[64,64]"], "there is no key"),
+        (["-d", "1", "--preset", "danie-l", "--set", "architecture.fusion=sum"], "fusion must be one of"),
+        (["-d", "1", "--preset", "danie-l", "--set", "architecture.self_attention=false"], "takes fusion 'add'"),
+        (["-d", "1", "--preset", "danie-l", "--set", "architecture.features_per_stage=[8,8,8,8]"], "multiples of 32"),
+        (["-d", "1", "--preset", "danie-l", "--set", "training.weight_decay_on=none"], "must be 'all' or 'matrices'"),
         (["-d", "1", "--preset", "sfmanet", "-p", "other"], "run nnUNetv2_plan_and_preprocess -d 001"),
     ],
 )
@@ -127,3 +155,16 @@ def test_presets_of_the_papers_tables_exist():
     cells = {f"sfmanet-sgu{t}-fgu{a}" for t in (20, 50, 80) for a in (25, 50, 75)}
     wanted = {"sfmanet", "sfmanet-r1", "sfmanet-nnunet", "sfmanet-narrow", *cells}
     assert wanted | {f"sfmanet-ablation-{name}" for name in ablations} <= set(preset_names())
+    rows = {f"{letter}{n}" for letter, count in (("a", 5), ("b", 4), ("c", 5)) for n in range(1, count + 1)}
+    assert rows == {name.split("-")[1] for name in preset_names() if name.startswith("danie-") and name[6] in "abc"}
+
+
+@pytest.mark.parametrize("dataset, batch_size, epochs", [("synapse", 24, 300), ("acdc", 12, 400), ("isic", 8, 200)])
+@pytest.mark.parametrize("size", ["s", "l"])
+def test_recipes_of_danie_are_the_papers(size, dataset, batch_size, epochs):
+    preset = load_preset(f"danie-{size}-{dataset}")
+    assert preset.configuration == {"batch_size": batch_size}
+    stated = {"optimizer": "AdamW", "initial_lr": 1e-4, "weight_decay": 1e-4, "dice_weight": 0.7, "ce_weight": 0.3}
+    stated |= {"num_epochs": epochs, "pretrained": "imagenet"}
+    assert {key: preset.training[key] for key in stated} == stated
+    assert load_preset(f"danie-{size}-glas").training["num_epochs"] == 100

@@ -120,8 +120,8 @@ def test_without_the_setting_weights_are_random(plan, train, weights):
     "content, sentence",
     [
         (None, "do not exist"),
-        ({"stem.conv1.weight": torch.zeros(32, 3, 3, 3)}, "cannot be loaded: it has no stem"),
-        ({"network_weights": {}}, "cannot be loaded: it has no stem"),
+        ({"stem.conv1.weight": torch.zeros(32, 3, 3, 3)}, "cannot be loaded: it is not the maxvit_tiny_tf_224"),
+        ({"network_weights": {}}, "cannot be loaded: it is not the maxvit_tiny_tf_224"),
     ],
 )
 def test_file_that_does_not_fit_stops_before_any_epoch(workspace, plan, train, tmp_path, content, sentence):

@@ -96,16 +96,9 @@ class SelfAttentionalPerception(nn.Module):
         for name, value in expected.items():
             name = name.replace("stages_", "stages.")
             stored = weights.get(name)
-            if not isinstance(stored, torch.Tensor):
-                raise ValueError(f"it has no {name}")
-            fits = stored.shape == value.shape
-            if name.endswith("relative_position_bias_table"):
-                fits = stored.ndim == value.ndim and stored.shape[0] == value.shape[0]
-            if not fits:
-                raise ValueError(
-                    f"its {name} has the shape {tuple(stored.shape)}, that of the plan's "
-                    f"{self.settings['model_name']} has {tuple(value.shape)}"
-                )
+            difference = _difference(name, value, stored)
+            if difference:
+                raise ValueError(f"it is not the {self.settings['model_name']} of these sizes ({difference})")
             needed[name] = stored
         return needed
 
@@ -116,6 +109,15 @@ def published_weights_name(backbone: str, features_per_stage: Sequence[int], dep
     if (*published.embed_dim, *published.depths) != (*features_per_stage, *depths):
         return None
     return timm.get_pretrained_cfg(backbone).hf_hub_id
+
+
+def _difference(name: str, expected: torch.Tensor, stored: object) -> str | None:
+    if not isinstance(stored, torch.Tensor):
+        return f"it has no {name}"
+    fits = stored.shape == expected.shape
+    if name.endswith("relative_position_bias_table"):
+        fits = stored.ndim == expected.ndim and stored.shape[0] == expected.shape[0]
+    return None if fits else f"its {name} has the shape {tuple(stored.shape)}, not {tuple(expected.shape)}"
 
 
 def _split_norm_act(model: nn.Module) -> nn.Module:
