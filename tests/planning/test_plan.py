@@ -84,7 +84,7 @@ def test_file_of_weights_is_found_from_any_folder(workspace, monkeypatch, tmp_pa
         (["-d", "1", "--preset", "danie-l", "--set", "training.pretrained=imagenett"], "imagenet, none or a file"),
         (
             ["-d", "1", "--preset", "danie-narrow", "--set", "training.pretrained=imagenet"],
-            "of these widths and depths",
+            "these streams, widths",
         ),
         (
             ["-d", "1", "--preset", "sfmanet", "--set", "training.pretrained=imagenet"],

@@ -91,16 +91,14 @@ class SelfAttentionalPerception(nn.Module):
     def _of_this_model(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """What the features need of a whole model's weights; timm itself would pass over what is missing."""
         with torch.device("meta"):
-            expected = timm.create_model(**{**self.settings, "in_chans": 3}).state_dict()
-        needed = {}
-        for name, value in expected.items():
-            name = name.replace("stages_", "stages.")
-            stored = weights.get(name)
-            difference = _difference(name, value, stored)
+            features = timm.create_model(**{**self.settings, "in_chans": 3}).state_dict()
+        expected = {name.replace("stages_", "stages."): value for name, value in features.items()}
+        stored = {name: value for name, value in weights.items() if name.startswith(("stem.", "stages."))}
+        for name in dict.fromkeys([*expected, *stored]):
+            difference = _difference(name, expected.get(name), stored.get(name))
             if difference:
                 raise ValueError(f"it is not the {self.settings['model_name']} of these sizes ({difference})")
-            needed[name] = stored
-        return needed
+        return stored
 
 
 def published_weights_name(backbone: str, features_per_stage: Sequence[int], depths: Sequence[int]) -> str | None:
@@ -111,7 +109,9 @@ def published_weights_name(backbone: str, features_per_stage: Sequence[int], dep
     return timm.get_pretrained_cfg(backbone).hf_hub_id
 
 
-def _difference(name: str, expected: torch.Tensor, stored: object) -> str | None:
+def _difference(name: str, expected: torch.Tensor | None, stored: object) -> str | None:
+    if expected is None:
+        return f"it has {name}"
     if not isinstance(stored, torch.Tensor):
         return f"it has no {name}"
     fits = stored.shape == expected.shape
@@ -135,4 +135,4 @@ def _read(path: Path) -> dict:
     except OSError:
         raise
     except Exception as error:  # each format has its own errors for a file that is not of it
-        raise ValueError(f"it is no state dict ({str(error).splitlines()[0]})") from error
+        raise ValueError(f"it is no state dict, {type(error).__name__} when read") from error
