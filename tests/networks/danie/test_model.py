@@ -70,9 +70,9 @@ class TestDANIEL(NetworkContract):
         widths, depths = (32, 64, 96, 128), (1, 1, 2, 1)
         return DANIE(input_channels, num_classes, (50, 64), "maxvit_small_tf_224", widths, depths)
 
-    @pytest.mark.slow  # half a minute for what TestDANIES traces as well
-    def test_compiles_to_one_graph(self):
-        super().test_compiles_to_one_graph()
+    # minutes for what TestDANIES compiles as well: the same layers in other numbers
+    test_compiles_to_one_graph = None
+    test_compiles_with_inductor = None
 
 
 # the published sizes

@@ -210,7 +210,7 @@ def check_refused(path: Path, error: type[Exception], match: str | None = None) 
         ({"stem_width": 64}, r"its stem\.conv1\.weight has the shape \(64, 3, 3, 3\), .* \(32, 3, 3, 3\)"),
         ({"in_chans": 1}, r"its stem\.conv1\.weight has the shape \(32, 1, 3, 3\), .* \(32, 3, 3, 3\)"),
         ({"depths": (1, 1, 1, 1)}, r"it has no stages\.2\.blocks\.1\."),
-        ({"depths": (1, 2, 2, 1)}, None),
+        ({"depths": (1, 2, 2, 1)}, r"it has stages\.1\.blocks\.1\."),
     ],
     ids=["width", "another width", "stem", "channels", "shallower", "deeper"],
 )
