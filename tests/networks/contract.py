@@ -61,7 +61,8 @@ class NetworkContract:
     # gradients
 
     def test_every_parameter_gets_a_gradient(self):
-        # In float64, so that a gradient which cancels is smaller by ten orders of magnitude and not by two.
+        # In float64, so that a gradient which cancels is smaller by ten orders of magnitude and not by two. That of a
+        # single scalar may come near zero by chance.
         net = self.build(1, 2).double().train()
         logits = net(self.image().double())
         (logits * torch.randn_like(logits)).mean().backward()
@@ -70,7 +71,7 @@ class NetworkContract:
         largest = {name: p.grad.abs().max().item() for name, p in net.named_parameters()}
         typical = torch.tensor(list(largest.values()), dtype=torch.float64).median().item()
         assert 0 < typical < float("inf")
-        outside = {name: g / typical for name, g in largest.items() if not 1e-5 < g / typical < 1e5}
+        outside = {name: g / typical for name, g in largest.items() if not 1e-7 < g / typical < 1e5}
         assert outside.keys() == self.cancelled
         assert all(g < 1e-10 for g in outside.values())
 

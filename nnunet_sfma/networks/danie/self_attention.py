@@ -1,12 +1,13 @@
 """Self-attentional perception (SAP) of DANIE, equation 1: the MaxViT stream."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import timm
 import torch
+from safetensors.torch import load_file
 from timm.layers import BatchNormAct2d
-from timm.models import load_state_dict
 from timm.models.maxxvit import model_cfgs
 from torch import nn
 
@@ -85,7 +86,13 @@ class SelfAttentionalPerception(nn.Module):
             ValueError: if it holds anything but this model's weights; nothing is loaded then.
         """
         weights = self._of_this_model(_read(path))
-        source = timm.create_model(**self.settings, pretrained=True, pretrained_cfg_overlay={"state_dict": weights})
+        overlay = {"state_dict": weights}
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # timm's interpolation warns of indexing that torch will change
+                source = timm.create_model(**self.settings, pretrained=True, pretrained_cfg_overlay=overlay)
+        except (AssertionError, RuntimeError) as error:
+            raise ValueError(f"timm cannot adapt it ({type(error).__name__})") from error
         self.maxvit.load_state_dict(_split_norm_act(source).state_dict())
 
     def _of_this_model(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -95,6 +102,8 @@ class SelfAttentionalPerception(nn.Module):
         expected = {name.replace("stages_", "stages."): value for name, value in features.items()}
         stored = {name: value for name, value in weights.items() if name.startswith(("stem.", "stages."))}
         for name in dict.fromkeys([*expected, *stored]):
+            if name.endswith("num_batches_tracked"):
+                continue  # a counter that nothing here uses and that converted weights may lack
             difference = _difference(name, expected.get(name), stored.get(name))
             if difference:
                 raise ValueError(f"it is not the {self.settings['model_name']} of these sizes ({difference})")
@@ -130,8 +139,13 @@ def _split_norm_act(model: nn.Module) -> nn.Module:
 
 
 def _read(path: Path) -> dict:
+    """timm has a reader of its own, which on older releases of torch may unpickle what is no tensor."""
     try:
-        return load_state_dict(str(path), weights_only=True)
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = content.get("state_dict", content.get("model", content))
+        return {str(name): value for name, value in content.items()}
     except OSError:
         raise
     except Exception as error:  # each format has its own errors for a file that is not of it

@@ -259,7 +259,22 @@ def test_garbage_is_refused(tmp_path, file):
 
 @pytest.mark.parametrize("content", [[1, 2], None, {1: torch.zeros(1)}, {"state_dict": [1]}], ids=repr)
 def test_what_is_no_dictionary_of_tensors_is_refused(tmp_path, content):
-    check_refused(saved(content, tmp_path / "weights.pth"), ValueError, "it is no state dict")
+    check_refused(saved(content, tmp_path / "weights.pth"), ValueError, "it is no")
+
+
+def test_table_that_cannot_be_interpolated_is_refused(tmp_path):
+    weights = whole_model(64)
+    name = next(name for name in weights if name.endswith("relative_position_bias_table"))
+    weights[name] = weights[name][:, :0]
+    check_refused(saved(weights, tmp_path / "weights.pth"), ValueError, "timm cannot adapt it")
+
+
+def test_counters_of_batch_normalisation_may_be_missing(tmp_path):
+    weights, sap = whole_model(64), stream(image_size=(64, 64))
+    without = {name: value for name, value in weights.items() if not name.endswith("num_batches_tracked")}
+    assert len(without) < len(weights)
+    sap.load_pretrained(saved(without, tmp_path / "weights.safetensors"))
+    assert torch.equal(sap.maxvit.state_dict()["stem.conv2.weight"], weights["stem.conv2.weight"])
 
 
 def test_an_entry_that_is_no_tensor_is_refused(tmp_path):
