@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_sfma import __version__
+from nnunet_sfma.errors import UserError
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -136,8 +137,8 @@ def _add_weights(commands) -> None:
     action.add_argument("--fetch", action="store_true", help="download what is not cached")
     action.add_argument("--check", type=Path, metavar="FILE", help="load a local file into a preset's network")
     parser.add_argument("--preset", help="only the weights of this preset; with --check: its network (danie-l)")
-    parser.add_argument("--patch", nargs=2, type=int, default=(256, 256), metavar=("H", "W"), help="with --check")
-    parser.add_argument("--channels", type=int, default=3, help="with --check: of the image")
+    parser.add_argument("--patch", nargs=2, type=int, metavar=("H", "W"), help="with --check (256 256)")
+    parser.add_argument("--channels", type=int, help="with --check: of the image (3)")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(run=_weights)
 
@@ -146,14 +147,13 @@ def _weights(args: argparse.Namespace) -> None:
     from nnunet_sfma import weights
 
     if args.check:
-        fit = weights.check_file(args.check, args.preset or "danie-l", args.patch, args.channels)
+        channels = 3 if args.channels is None else args.channels
+        fit = weights.check_file(args.check, args.preset or "danie-l", args.patch or (256, 256), channels)
         print(weights.to_json(fit) if args.json else weights.format_fit(fit))
         return
-    wanted = weights.published_weights(args.preset)
-    if args.fetch:
-        for entry in wanted:
-            weights.fetch(entry.name)
-        wanted = weights.published_weights(args.preset)
+    if args.patch or args.channels is not None:
+        raise UserError("--patch and --channels say for what --check FILE checks.")
+    wanted = weights.fetch_weights(args.preset) if args.fetch else weights.published_weights(args.preset)
     print(weights.to_json(wanted) if args.json else weights.format_weights(wanted))
 
 

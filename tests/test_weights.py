@@ -2,9 +2,11 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -67,6 +69,27 @@ def test_fetched_once_then_cached(tmp_path, hub):
     assert offline[0]["presets"] == ["danie-s"]
 
 
+def test_hub_that_never_comes_to_an_end_is_given_up(tmp_path):
+    dribbling = socket.create_server(("127.0.0.1", 0))
+    threading.Thread(target=dribble, args=(dribbling,), daemon=True).start()
+    endpoint = f"http://127.0.0.1:{dribbling.getsockname()[1]}"
+    result = weights(tmp_path, "--fetch", "--preset", "danie-s", HF_ENDPOINT=endpoint)
+    assert result.returncode == 1
+    assert "cannot be fetched (no answer within 12 s)" in result.stderr.splitlines()[-1]
+
+
+def dribble(server: socket.socket) -> None:
+    """Answer with one header line a second, for as long as somebody listens."""
+    connection, _ = server.accept()
+    connection.sendall(b"HTTP/1.1 200 OK\r\n")
+    for number in range(90):
+        try:
+            connection.sendall(b"X-Line-%d: 1\r\n" % number)
+        except OSError:
+            return
+        time.sleep(1)
+
+
 def test_hub_that_lacks_the_file_is_named_in_one_sentence(tmp_path, hub):
     result = weights(tmp_path, "--fetch", "--preset", "danie-l", HF_ENDPOINT=hub)
     assert result.returncode == 1
@@ -90,13 +113,21 @@ def test_local_file_is_checked_against_window_and_channels(file, capsys):
     assert json.loads(capsys.readouterr().out)["image_size"] == [256, 256]
 
 
+@pytest.mark.parametrize("arguments", [["--channels", "0"], ["--patch", "0", "8"]])
+def test_impossible_images_are_refused(file, arguments):
+    with pytest.raises(UserError, match="take numbers from 1 on"):
+        main(["weights", "--check", str(file), "--preset", "danie-s", *arguments])
+    with pytest.raises(UserError, match="for what --check FILE checks"):
+        main(["weights", *arguments])
+
+
 @pytest.mark.parametrize(
     "preset, sentence",
     [
         ("danie-l", r"tiny.safetensors cannot be loaded: it is not the maxvit_small_tf_224 of these sizes"),
         ("danie-narrow", r"cannot be loaded: .*\(its stem.\S+ has the shape"),
-        ("danie-a2-no-self-attention", "no MaxViT stream"),
-        ("sfmanet", "no published weights for SFMANet"),
+        ("danie-a2-no-self-attention", "it has no MaxViT to take them"),
+        ("sfmanet", "No published weights fit this SFMANet"),
         ("danie-x", "did you mean"),
     ],
 )

@@ -178,7 +178,7 @@ def _with_absolute_path(training: dict) -> dict:
     pretrained = training["pretrained"]
     if not isinstance(pretrained, str) or not is_weights_file(pretrained):
         return training
-    return {**training, "pretrained": str(Path(pretrained).expanduser().absolute())}
+    return {**training, "pretrained": str(Path(os.path.expanduser(pretrained)).absolute())}
 
 
 def _write(path: Path, plans: dict, overwrite: bool) -> None:

@@ -40,7 +40,12 @@ def complete_plans(plans: dict, configuration: str, preset_name: str, model_fold
         raise UserError(
             f"The plans '{plans['plans_name']}' have no configuration '{configuration}' (they have {known})."
         )
-    resolved = PlansManager(plans).get_configuration(configuration).configuration
+    try:
+        resolved = PlansManager(plans).get_configuration(configuration).configuration
+    except KeyError as error:  # nnU-Net takes a configuration without an architecture for one of its older releases
+        raise UserError(
+            f"The plans '{plans['plans_name']}', configuration '{configuration}', are incomplete: make them again."
+        ) from error
     _refuse_what_is_not_2d(resolved, configuration)
     preset = load_preset(preset_name)
     if "training" not in resolved:
@@ -87,7 +92,9 @@ def build_network(architecture: dict, num_input_channels: int, num_output_channe
             num_output_channels,
             deep_supervision=None,
         )
-    except (ArithmeticError, RuntimeError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise UserError(f"The plan's architecture block lacks {error}: make the plan again.") from error
+    except (ArithmeticError, AttributeError, ImportError, RuntimeError, TypeError, ValueError) as error:
         name = architecture["network_class_name"].split(".")[-1]
         raise UserError(f"The plan's architecture block does not fit {name}: {error}.") from error
 
@@ -95,7 +102,7 @@ def build_network(architecture: dict, num_input_channels: int, num_output_channe
 def fit_to_patch(architecture: dict, patch_size: Sequence[int]) -> dict:
     """A copy of an ``architecture`` block for this patch: a network that belongs to one ``image_size`` gets it."""
     fitted = deepcopy(architecture)
-    if "image_size" in fitted["arch_kwargs"]:
+    if "image_size" in fitted.get("arch_kwargs", {}):
         fitted["arch_kwargs"]["image_size"] = list(patch_size)
     return fitted
 
@@ -144,4 +151,4 @@ def _saved_blocks(model_folder: Path, configuration: str) -> tuple[dict, dict] |
 
 
 def _network(resolved: dict) -> str:
-    return resolved["architecture"]["network_class_name"]
+    return resolved["architecture"].get("network_class_name", "no network")

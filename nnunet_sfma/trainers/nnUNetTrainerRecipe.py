@@ -112,6 +112,7 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
             self.initialize()
         if self.recipe.pretrained != "none" and not self.weights_were_loaded:
             path = start_from_pretrained(_bare(self.network), self.recipe.pretrained)
+            self.weights_were_loaded = True
             self.print_to_log_file(f"Starting from the pretrained weights {path}")
         super().on_train_start()
 

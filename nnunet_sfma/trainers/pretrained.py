@@ -1,4 +1,9 @@
-"""``training.pretrained``: the published weights that a fresh training starts from."""
+"""``training.pretrained``: the published weights that a fresh training starts from.
+
+A network that can start from such weights has an attribute ``pretrained_part``, the stream that takes them (None if it
+was built without it), which knows their name on the hub (``weights_name``) and loads a file of them
+(``load_pretrained``).
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,8 +11,8 @@ from pathlib import Path
 import torch.distributed as dist
 from torch import nn
 
-from nnunet_sfma import weights
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.trainers import hub
 
 
 def check_pretrained(network: nn.Module, pretrained: str) -> None:
@@ -16,13 +21,15 @@ def check_pretrained(network: nn.Module, pretrained: str) -> None:
     Raises:
         UserError: if the network has no place for published weights, or nobody published any for its sizes.
     """
-    name = type(network).__name__
-    if pretrained != "none" and not hasattr(network, "load_pretrained"):
-        raise UserError(f"There are no published weights for {name}: set training.pretrained to none.")
-    if pretrained == "imagenet" and network.weights_name is None:
+    if pretrained == "none":
+        return
+    part = getattr(network, "pretrained_part", None)
+    if part is None:
+        raise UserError(f"No published weights fit this {type(network).__name__}: it has no MaxViT to take them.")
+    if pretrained == "imagenet" and part.weights_name is None:
         raise UserError(
-            f"There are no ImageNet weights for {name} with these streams, widths and depths: set training.pretrained "
-            f"to none or to a file."
+            f"There are no ImageNet weights for {type(network).__name__} with these widths and depths: set "
+            f"training.pretrained to none or to a file."
         )
 
 
@@ -32,9 +39,24 @@ def start_from_pretrained(network: nn.Module, pretrained: str) -> Path:
     Raises:
         UserError: if they cannot be had or do not fit.
     """
-    path = on_first_rank(lambda: weights.fetch(network.weights_name) if pretrained == "imagenet" else Path(pretrained))
-    weights.load(network, path)
+    part = network.pretrained_part
+    path = on_first_rank(lambda: hub.fetch(part.weights_name) if pretrained == "imagenet" else Path(pretrained))
+    load(part, path)
     return path
+
+
+def load(part: nn.Module, path: Path) -> None:
+    """Load a file of published weights into the stream that takes them.
+
+    Raises:
+        UserError: if the file is missing, unreadable or of another model; the stream is as it was then.
+    """
+    if not path.is_file():
+        raise UserError(f"There is no file of weights {path}: give the path of a .safetensors or .pth file.")
+    try:
+        part.load_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"The weights {path} cannot be loaded: {error}.") from error
 
 
 def on_first_rank(find: Callable[[], Path]) -> Path:

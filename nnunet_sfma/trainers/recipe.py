@@ -33,7 +33,8 @@ class Recipe:
         optimizer: a key of ``OPTIMIZERS``; ``optimizer_kwargs`` go to it as they are.
         initial_lr: learning rate of the first epoch.
         weight_decay: as the optimiser defines it.
-        weight_decay_on: "all" parameters, or "matrices": no biases, norms, scalars and tables of relative positions.
+        weight_decay_on: "all" parameters, or "matrices": no biases, norms, single numbers and tables of
+            relative positions.
         lr_schedule: "plateau" (cut when the training Dice stops improving), "poly" (nnU-Net's) or "constant".
         lr_schedule_kwargs: of ``ReduceLROnPlateau``; empty for the others.
         dice_weight: factor of nnU-Net's Dice loss.
@@ -75,6 +76,8 @@ class Recipe:
         Raises:
             ValueError: if a key is missing, unknown or has a value it cannot take; the sentence names it.
         """
+        if not isinstance(training, dict):
+            raise ValueError(f"the training block must be an object, got {training!r}")
         known = [field.name for field in fields(cls)]
         for key in training:
             if key not in known:
@@ -109,7 +112,7 @@ class Recipe:
 
         Args:
             network: bare, without the wrappers that change its parameters' names; which tables of relative positions
-                it has its ``no_weight_decay`` says, as in timm.
+                and single numbers it has its ``no_weight_decay`` says, as in timm.
         """
         parameters = network.parameters()
         if self.weight_decay_on == "matrices":

@@ -5,14 +5,16 @@ import pytest
 from nnunet_sfma.cli import main
 from nnunet_sfma.demo import run_demo
 from nnunet_sfma.errors import UserError
-from tests.conftest import SHORT_RECIPE, TINY_NETWORK
+from tests.conftest import SHORT_RECIPE, TINY_NETWORKS
 
 
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(run_demo, "TRAINING_CASES", 5)
     monkeypatch.setattr(run_demo, "TEST_CASES", 1)
-    monkeypatch.setattr(run_demo, "SETTINGS", ("training.num_epochs=1", *TINY_NETWORK, *SHORT_RECIPE))
+    monkeypatch.setattr(
+        run_demo, "SETTINGS", ("training.num_epochs=1", *TINY_NETWORKS["sfmanet-narrow"], *SHORT_RECIPE)
+    )
 
 
 def test_demo_runs_the_users_commands_and_does_not_repeat_them(small, tmp_path, capsys):

@@ -16,6 +16,7 @@ from nnunet_sfma.errors import UserError
 from tests.trainers.conftest import TRAINER, read_checkpoint
 
 TRAIN = [sys.executable, "-c", "from nnunetv2.run.run_training import run_training_entry as run; run()"]
+SFMANET = "nnunet_sfma.networks.sfmanet.model.SFMANet"
 CUT_EACH_EPOCH = 'training.lr_schedule_kwargs={"factor":0.5,"patience":0,"threshold":2.0,"threshold_mode":"abs"}'
 
 
@@ -160,6 +161,9 @@ def edit_plans(workspace, plans: str, **changes) -> None:
         ),
         ({"training": {"num_epoch": 3}}, "unknown key 'num_epoch'.*did you mean num_epochs"),
         ({"training": {"num_epochs": 3}}, "the training block lacks"),
+        ({"training": None}, "the training block must be an object"),
+        ({"architecture": {}}, "describe no network, which nnUNetTrainerSFMANet does not"),
+        ({"architecture": {"network_class_name": SFMANET}}, "architecture block lacks 'arch_kwargs'"),
     ],
 )
 def test_plans_that_do_not_fit_end_in_one_sentence_and_write_nothing(workspace, plan, train, changes, sentence):
@@ -168,6 +172,25 @@ def test_plans_that_do_not_fit_end_in_one_sentence_and_write_nothing(workspace, 
     with pytest.raises(UserError, match=sentence):
         train(plans)
     assert not list(workspace.results.iterdir())
+
+
+def test_published_weights_for_a_network_that_takes_none_are_refused(workspace, plan, train):
+    plans = plan()
+    path = workspace.preprocessed / workspace.plain / f"{plans}.json"
+    path.write_text(path.read_text().replace('"pretrained": "none"', '"pretrained": "imagenet"'))
+    with pytest.raises(UserError, match="No published weights fit this SFMANet"):
+        train(plans)
+    assert not list(workspace.results.iterdir())
+
+
+def test_plans_without_an_architecture_end_in_one_sentence(workspace, plan, train):
+    plans = plan()
+    path = workspace.preprocessed / workspace.plain / f"{plans}.json"
+    content = json.loads(path.read_text())
+    del content["configurations"]["2d"]["architecture"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="configuration '2d', are incomplete"):
+        train(plans)
 
 
 def test_plans_of_a_foreign_network_without_a_recipe_are_refused(workspace, train):

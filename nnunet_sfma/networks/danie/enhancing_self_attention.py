@@ -20,14 +20,19 @@ class EnhancingSelfAttention(nn.Module):
 
     The products s_i . s_j grow with N: they leave float16's range and make the softmax nearly pick the strongest
     channel. The first is met by computing both equations in at least float32 under autocast, too; the second is what
-    the equations say and stays, with ``scale`` (for instance 1/N) as the way out. :meth:`weights` shows what happens.
+    the equations say and stays, with ``scale`` as a way out. :meth:`weights` shows what happens.
 
     Args:
-        scale: factor of s_i . s_j; None is the equation as printed.
+        scale: factor of s_i . s_j, above 0; None is the equation as printed.
+
+    Raises:
+        ValueError: if the scale is no such number.
     """
 
     def __init__(self, scale: float | None = None):
         super().__init__()
+        if scale is not None and not _is_factor(scale):
+            raise ValueError(f"es_scale is a number above 0 or null, got {scale!r}")
         self.scale = scale
         self.gain = nn.Parameter(torch.zeros(()))
 
@@ -48,3 +53,7 @@ class EnhancingSelfAttention(nn.Module):
         if self.scale is not None:
             products = products * self.scale
         return products.softmax(dim=-1)
+
+
+def _is_factor(scale: object) -> bool:
+    return isinstance(scale, (int, float)) and not isinstance(scale, bool) and 0 < scale < float("inf")

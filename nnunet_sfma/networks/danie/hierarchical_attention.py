@@ -93,10 +93,15 @@ class HierarchicalAttentionalPerception(nn.Module):
         features_per_stage: widths of the stages, finest first.
         blocks_per_stage: attention blocks in each.
         attention: keyword arguments of :class:`HierarchicalAttentionBlock`.
+
+    Raises:
+        ValueError: if there is not at least one block a stage.
     """
 
     def __init__(self, input_channels: int, features_per_stage: Sequence[int], blocks_per_stage: int, attention: dict):
         super().__init__()
+        if blocks_per_stage < 1:
+            raise ValueError(f"blocks_per_stage is at least 1, got {blocks_per_stage}")
         first = features_per_stage[0]
         embedding = nn.Sequential(
             ConvNormGelu(input_channels, first // 2, stride=2), ConvNormGelu(first // 2, first, stride=2)

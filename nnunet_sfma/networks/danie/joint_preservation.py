@@ -1,7 +1,7 @@
 """Joint preservation (JP) of DANIE, equations 10-11, and the fusions that the paper compares it with."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ from nnunet_sfma.networks.danie.enhancing_hierarchical_attention import Enhancin
 from nnunet_sfma.networks.danie.enhancing_self_attention import EnhancingSelfAttention
 
 FusionName = Literal["joint_preservation", "es_add", "eh_add", "add", "concat_residual"]
-FUSIONS = ("joint_preservation", "es_add", "eh_add", "add", "concat_residual")
+FUSIONS = get_args(FusionName)
 
 
 class EnhancedSum(nn.Module):
@@ -23,7 +23,8 @@ class EnhancedSum(nn.Module):
         e = Fuse(ES(S) + EH(H))          (10)
 
     Fuse, a 3x3 convolution with BN and GELU, is not in the equation. The published cost of every fusion with ES, EH or
-    both exceeds that of plain addition by exactly this convolution in each stage; ``fuse_conv=False`` leaves it out.
+    both exceeds that of plain addition by this convolution in each stage, to 0.03 G; ``fuse_conv=False`` leaves it
+    out.
 
     Args:
         channels: C of both streams.
@@ -76,7 +77,8 @@ class JointPreservation(nn.Module):
         j_4 = ConvBlock(e_4);   j_i = ConvBlock(Cat[e_i, Up(j_i+1)])        (11)
 
     The "previous" block of equation 11 is the next deeper one. Up is a 3x3 convolution to the finer stage's width at
-    the coarse resolution, BN, GELU, and bilinear interpolation; the published cost fits this order and no other.
+    the coarse resolution, BN, GELU, and bilinear interpolation; the published cost fits this order, not the
+    reverse.
 
     Args:
         features_per_stage: widths of both streams, finest first.

@@ -1,7 +1,6 @@
 """DANIE: a self-attentional and a hierarchical-attentional encoder, joined at four scales."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -10,7 +9,7 @@ from torch.nn import functional as F
 
 from nnunet_sfma.networks.danie.hierarchical_attention import HierarchicalAttentionalPerception
 from nnunet_sfma.networks.danie.joint_preservation import FusionName, JointPreservation
-from nnunet_sfma.networks.danie.self_attention import SelfAttentionalPerception
+from nnunet_sfma.networks.danie.self_attention import SelfAttentionalPerception, check_sizes
 from nnunet_sfma.networks.half_precision import at_least_float32
 
 STRIDE = 32
@@ -47,7 +46,8 @@ class DANIE(nn.Module):
 
     The defaults are DANIE-L with 26.53 G multiply-adds for 3 x 256 x 256 (published: 26.55). DANIE-S, widths 64 to 512,
     has 12.24 (published: 13.29; no reading was found that gives both). One output, no deep supervision. HAP and JP
-    start from PyTorch's default weights, which the paper leaves open, SAP from timm's until :meth:`load_pretrained`.
+    start from PyTorch's default weights, which the paper leaves open, SAP from timm's, unless
+    :attr:`pretrained_part` is given published ones.
 
     Args:
         input_channels: channels of the image, any number.
@@ -75,7 +75,7 @@ class DANIE(nn.Module):
         self,
         input_channels: int,
         num_classes: int,
-        image_size: Sequence[int] = (256, 256),
+        image_size: Sequence[int],
         backbone: str = "maxvit_small_tf_224",
         features_per_stage: Sequence[int] = (96, 192, 384, 768),
         depths: Sequence[int] = (2, 2, 5, 2),
@@ -94,6 +94,7 @@ class DANIE(nn.Module):
         streams = self_attention + hierarchical_attention
         if streams == 0 or (streams == 1 and fusion != "add"):
             raise ValueError(f"{streams} streams cannot be fused by {fusion}: a single stream takes fusion 'add'")
+        check_sizes(backbone, features_per_stage, depths)
         self.input_channels = input_channels
         self.image_size = _checked(image_size)
         attention = {
@@ -127,23 +128,14 @@ class DANIE(nn.Module):
         return height, width
 
     @property
-    def weights_name(self) -> str | None:
-        """Where timm's hub has ImageNet weights for the MaxViT stream; None if there is no such stream or weights."""
-        return self.sap.weights_name if self.sap is not None else None
-
-    def load_pretrained(self, path: Path) -> None:
-        """Load the MaxViT stream's weights, see :meth:`SelfAttentionalPerception.load_pretrained`.
-
-        Raises:
-            ValueError: if there is no such stream, or the file does not fit it.
-        """
-        if self.sap is None:
-            raise ValueError("this network has no MaxViT stream")
-        self.sap.load_pretrained(path)
+    def pretrained_part(self) -> SelfAttentionalPerception | None:
+        """The stream that can start from published weights, if the network has it."""
+        return self.sap
 
     def no_weight_decay(self) -> set[str]:
-        """Names of the tables of relative positions, which are no weight matrices though they have their shape."""
-        return {name for name, _ in self.named_parameters() if name.endswith("relative_position_bias_table")}
+        """Names of what has the shape of weight matrices and is none: tables of relative positions, single numbers."""
+        parameters = self.named_parameters()
+        return {name for name, p in parameters if name.endswith("relative_position_bias_table") or p.numel() == 1}
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map an image (B, input_channels, H, W) to logits (B, num_classes, H, W).

@@ -37,7 +37,7 @@ class SelfAttentionalPerception(nn.Module):
         depths: blocks of each of the four stages.
 
     Raises:
-        ValueError: if the backbone is unknown or the widths are not four multiples of 32.
+        ValueError: as :func:`check_sizes`.
     """
 
     def __init__(
@@ -49,12 +49,7 @@ class SelfAttentionalPerception(nn.Module):
         depths: Sequence[int],
     ):
         super().__init__()
-        if backbone not in BACKBONES:
-            raise ValueError(f"backbone must be {' or '.join(BACKBONES)}, got {backbone!r}")
-        if len(features_per_stage) != 4 or any(width % HEAD_WIDTH for width in features_per_stage):
-            raise ValueError(f"MaxViT takes four widths that are multiples of 32, got {list(features_per_stage)}")
-        if len(depths) != 4 or min(depths) < 1:
-            raise ValueError(f"MaxViT takes four depths of at least 1, got {list(depths)}")
+        check_sizes(backbone, features_per_stage, depths)
         self.weights_name = published_weights_name(backbone, features_per_stage, depths)
         self.settings = {
             "model_name": backbone,
@@ -75,8 +70,8 @@ class SelfAttentionalPerception(nn.Module):
     def load_pretrained(self, path: Path) -> None:
         """Load a state dict of timm's MaxViT, made for any square image and for three channels.
 
-        timm interpolates the tables of relative positions to the window of this image size, and sums (one channel) or
-        repeats (more than three) the first convolution over the colours.
+        timm interpolates the tables of relative positions to the window of this image size, and sums the first
+        convolution over the colours for one channel, and repeats or leaves out colours, rescaled, for other numbers.
 
         Args:
             path: a .safetensors file, or a .pth with a state dict, alone or under "state_dict" or "model".
@@ -108,6 +103,25 @@ class SelfAttentionalPerception(nn.Module):
             if difference:
                 raise ValueError(f"it is not the {self.settings['model_name']} of these sizes ({difference})")
         return stored
+
+
+def check_sizes(backbone: str, features_per_stage: Sequence[int], depths: Sequence[int]) -> None:
+    """Refuse what no MaxViT can be built from.
+
+    Raises:
+        ValueError: if the backbone is unknown, or widths and depths are not four whole numbers that it takes.
+    """
+    if backbone not in BACKBONES:
+        raise ValueError(f"backbone must be {' or '.join(BACKBONES)}, got {backbone!r}")
+    if not _are_four(features_per_stage) or any(width % HEAD_WIDTH for width in features_per_stage):
+        raise ValueError(f"features_per_stage must be four multiples of {HEAD_WIDTH}, got {features_per_stage!r}")
+    if not _are_four(depths):
+        raise ValueError(f"depths must be four whole numbers from 1 on, got {depths!r}")
+
+
+def _are_four(numbers: object) -> bool:
+    is_list = isinstance(numbers, Sequence) and len(numbers) == 4
+    return is_list and all(isinstance(number, int) and number >= 1 for number in numbers)
 
 
 def published_weights_name(backbone: str, features_per_stage: Sequence[int], depths: Sequence[int]) -> str | None:

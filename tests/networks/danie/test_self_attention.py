@@ -106,10 +106,10 @@ def test_windows_are_a_32nd_of_the_image(image_size, window):
     "changes, rule",
     [
         ({"backbone": "maxvit_base_tf_224"}, "maxvit_tiny_tf_224 or maxvit_small_tf_224, got 'maxvit_base_tf_224'"),
-        ({"features_per_stage": (32, 64, 96)}, r"four widths .* got \[32, 64, 96\]"),
-        ({"features_per_stage": (32, 48, 96, 128)}, r"multiples of 32, got \[32, 48, 96, 128\]"),
-        ({"depths": (1, 1, 1)}, r"four depths .* got \[1, 1, 1\]"),
-        ({"depths": (1, 0, 1, 1)}, r"at least 1, got \[1, 0, 1, 1\]"),
+        ({"features_per_stage": (32, 64, 96)}, r"four multiples .* got \(32, 64, 96\)"),
+        ({"features_per_stage": (32, 48, 96, 128)}, r"multiples of 32, got \(32, 48, 96, 128\)"),
+        ({"depths": (1, 1, 1)}, r"four whole numbers .* got \(1, 1, 1\)"),
+        ({"depths": (1, 0, 1, 1)}, r"from 1 on, got \(1, 0, 1, 1\)"),
     ],
 )
 def test_refused_models(changes, rule):
