@@ -43,7 +43,8 @@ def test_undiscovered_trainer_shows_the_export_line(folders, capsys, monkeypatch
         main(["doctor"])
     lines = capsys.readouterr().out.splitlines()
     off = [line for line in lines if line.startswith("OFF")]
-    assert [line.split()[1] for line in off] == [VARIABLE, "nnUNetTrainerSFMANet"]
+    trainers = [f"nnUNetTrainer{name}" for name in ("DANIE", "DANIE_L", "DANIE_S", "SFMANet")]
+    assert [line.split()[1] for line in off] == [VARIABLE, *trainers]
     assert all(f"export {VARIABLE}=" in line for line in off)
 
 
