@@ -429,8 +429,9 @@ def test_disk_full_while_writing_json(raw, case, volume, mask):
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
 from functools import partial
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 from dataset_conversion.common import Case, write_dataset
 cases = [Case(f"c{i}", partial(time.sleep, float(sys.argv[2]))) for i in range(50)]
 write_dataset(5, "Test", cases, {"0": "DWI"}, {"background": 0, "lesion": 1}, processes=int(sys.argv[1]))
