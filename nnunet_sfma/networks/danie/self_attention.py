@@ -95,14 +95,15 @@ class SelfAttentionalPerception(nn.Module):
         with torch.device("meta"):
             features = timm.create_model(**{**self.settings, "in_chans": 3}).state_dict()
         expected = {name.replace("stages_", "stages."): value for name, value in features.items()}
-        stored = {name: value for name, value in weights.items() if name.startswith(("stem.", "stages."))}
-        for name in dict.fromkeys([*expected, *stored]):
-            if name.endswith("num_batches_tracked"):
-                continue  # a counter that nothing here uses and that converted weights may lack
-            difference = _difference(name, expected.get(name), stored.get(name))
+        blocks = {_block(name) for name in expected}
+        further = [name for name in weights if name.startswith("stages.") and _block(name) not in blocks]
+        # counters of batch normalisation: nothing here uses them, and converted weights may lack them
+        needed = [name for name in expected if not name.endswith("num_batches_tracked")]
+        for name in needed + further:
+            difference = _difference(name, expected.get(name), weights.get(name))
             if difference:
                 raise ValueError(f"it is not the {self.settings['model_name']} of these sizes ({difference})")
-        return stored
+        return {name: weights[name] for name in expected if name in weights}
 
 
 def check_sizes(backbone: str, features_per_stage: Sequence[int], depths: Sequence[int]) -> None:
@@ -130,6 +131,11 @@ def published_weights_name(backbone: str, features_per_stage: Sequence[int], dep
     if (*published.embed_dim, *published.depths) != (*features_per_stage, *depths):
         return None
     return timm.get_pretrained_cfg(backbone).hf_hub_id
+
+
+def _block(name: str) -> str:
+    """``stages.0.blocks.1`` of a tensor's name."""
+    return ".".join(name.split(".")[:4])
 
 
 def _difference(name: str, expected: torch.Tensor | None, stored: object) -> str | None:

@@ -269,6 +269,13 @@ def test_table_that_cannot_be_interpolated_is_refused(tmp_path):
     check_refused(saved(weights, tmp_path / "weights.pth"), ValueError, "timm cannot adapt it")
 
 
+def test_buffers_that_this_release_of_timm_does_not_store_are_left_out(tmp_path):
+    weights, sap = whole_model(64), stream(image_size=(64, 64))
+    weights["stages.0.blocks.0.attn_grid.attn.rel_pos.height_lookup"] = torch.zeros(3)
+    sap.load_pretrained(saved(weights, tmp_path / "weights.safetensors"))
+    assert torch.equal(sap.maxvit.state_dict()["stem.conv2.weight"], weights["stem.conv2.weight"])
+
+
 def test_counters_of_batch_normalisation_may_be_missing(tmp_path):
     weights, sap = whole_model(64), stream(image_size=(64, 64))
     without = {name: value for name, value in weights.items() if not name.endswith("num_batches_tracked")}
