@@ -75,5 +75,14 @@ def randomised(module: nn.Module) -> nn.Module:
     return module
 
 
+def given_to(part: nn.Module, whole: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """What a part of a network is given when the whole sees x."""
+    seen = []
+    handle = part.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    whole(x)
+    handle.remove()
+    return seen[0]
+
+
 def inputs(*shape: int) -> torch.Tensor:
     return torch.randn(shape, dtype=torch.float64)

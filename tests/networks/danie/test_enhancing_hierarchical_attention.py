@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from nnunet_sfma.networks.danie.enhancing_hierarchical_attention import EnhancingHierarchicalAttention
-from tests.networks.danie.reference import gelu, inputs, randomised, sigmoid
+from tests.networks.danie.reference import gelu, given_to, inputs, randomised, sigmoid
 
 
 def reference_context(unit: EnhancingHierarchicalAttention, h: torch.Tensor) -> torch.Tensor:
@@ -28,11 +28,7 @@ def reference(unit: EnhancingHierarchicalAttention, h: torch.Tensor) -> torch.Te
 
 
 def context(unit: EnhancingHierarchicalAttention, h: torch.Tensor) -> torch.Tensor:
-    seen = []
-    handle = unit.integrate.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    unit(h)
-    handle.remove()
-    return seen[0]
+    return given_to(unit.integrate, unit, h)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])

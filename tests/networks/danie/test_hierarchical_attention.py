@@ -8,7 +8,7 @@ from nnunet_sfma.networks.danie.hierarchical_attention import (
     HierarchicalAttentionalPerception,
     HierarchicalAttentionBlock,
 )
-from tests.networks.danie.reference import conv_block, conv_norm_gelu, gelu, inputs, randomised, sigmoid
+from tests.networks.danie.reference import conv_block, conv_norm_gelu, gelu, given_to, inputs, randomised, sigmoid
 
 # the block's arguments, and the equations that its branches then take, in this order
 VARIANTS = {
@@ -63,11 +63,7 @@ def reference(block: HierarchicalAttentionBlock, h: torch.Tensor, order: tuple[s
 
 def weighed(block: HierarchicalAttentionBlock, h: torch.Tensor) -> torch.Tensor:
     """A_d h, what the ConvBlock of equation 5 is given."""
-    seen = []
-    handle = block.block.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    block(h)
-    handle.remove()
-    return seen[0]
+    return given_to(block.block, block, h)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
