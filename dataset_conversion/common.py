@@ -4,16 +4,18 @@ A converter describes its cases (:class:`Case`) and calls :func:`write_dataset`,
 into a hidden folder beside the final one. The final name appears only when all is written and read back.
 """
 
+import fcntl
 import hashlib
 import json
+import math
 import multiprocessing
 import os
 import re
 import shutil
 import signal
 import threading
-from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
@@ -21,6 +23,8 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
@@ -30,6 +34,7 @@ from tqdm import tqdm
 
 from dataset_conversion.image_files import (
     copy_grid,
+    describe_grid,
     format_values,
     grid_difference,
     read_image,
@@ -40,7 +45,30 @@ from nnunet_sfma import __version__
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.nnunet_folders import nnunet_folder
 
-Loaded = tuple[Sequence[sitk.Image], sitk.Image | None]
+
+class Content(NamedTuple):
+    """What a case holds once it is loaded.
+
+    Attributes:
+        images: the channels, in the order of the channel names.
+        label: the label map, or None.
+        extras: further label maps to keep beside the dataset, by kind; ``instances`` go to ``instancesTr`` or
+            ``instancesTs``. nnU-Net does not read them.
+        notes: what was put right on the way, a sentence each, for provenance and for the closing message.
+    """
+
+    images: Sequence[sitk.Image]
+    label: sitk.Image | None = None
+    extras: Mapping[str, sitk.Image] = MappingProxyType({})
+    notes: Sequence[str] = ()
+
+
+class Piece(NamedTuple):
+    """One nnU-Net case of the pieces that a case is cut into; ``suffix`` is appended to the case's identifier."""
+
+    suffix: str
+    images: Sequence[sitk.Image]
+    label: sitk.Image | None
 
 
 @dataclass(frozen=True)
@@ -49,21 +77,28 @@ class Case:
 
     Args:
         identifier: the case's name in the dataset: letters, digits, ``_``, ``-`` and ``.``.
-        load: returns the channel images, in the order of the channel names, and the label (None: no label). It runs
-            in the worker that writes the case, so it has to be picklable (a ``functools.partial`` of a module's
-            function is) when more than one process is asked for.
+        load: returns the :class:`Content`. It runs in the worker that writes the case, so it has to be picklable (a
+            ``functools.partial`` of a module's function is) when more than one process is asked for.
         sources: the files that ``load`` reads, for provenance and for messages; empty for generated cases.
+        part: the part of the release it comes from, such as ``Training``.
+        subject: whom it shows; the cases of one subject have to stay in one fold. The identifier if None.
+        stratum: a property that folds should balance, such as a disease group.
     """
 
     identifier: str
-    load: Callable[[], Loaded]
+    load: Callable[[], Content]
     sources: tuple[Path, ...] = ()
+    part: str = "Training"
+    subject: str | None = None
+    stratum: str | None = None
 
     @classmethod
-    def from_files(cls, identifier: str, images: Sequence[Path], label: Path | None = None) -> "Case":
+    def from_files(
+        cls, identifier: str, images: Sequence[Path], label: Path | None = None, **properties: str | None
+    ) -> "Case":
         """A case that is read from one file for each channel and a label file, as they are."""
         files = (*images, label) if label else tuple(images)
-        return cls(identifier, partial(_load_files, tuple(images), label), files)
+        return cls(identifier, partial(_load_files, tuple(images), label), files, **properties)
 
     def __str__(self) -> str:
         names = ", ".join(path.name for path in self.sources)
@@ -83,8 +118,11 @@ def write_dataset(
     provenance: dict | None = None,
     about: dict[str, str] | None = None,
     file_ending: str = ".nii.gz",
+    cut: Callable[[Content], Iterable[Piece]] | None = None,
 ) -> Path:
     """Check all cases and write them as ``nnUNet_raw/Dataset<id>_<name>``, completely or not at all.
+
+    If the dataset is there already, made from the same files with the same options, nothing is done.
 
     Args:
         dataset_id: 1 to 999.
@@ -98,6 +136,7 @@ def write_dataset(
         provenance: where the data came from and with which options it was converted, for provenance.json.
         about: entries for dataset.json that nnU-Net does not read: ``license``, ``reference``, ``description``, ...
         file_ending: of all images and labels. With ``.png`` a case has one image, whose components are the channels.
+        cut: cuts a checked case into several nnU-Net cases, such as slices; picklable.
 
     Returns:
         The dataset's folder.
@@ -106,15 +145,22 @@ def write_dataset(
         UserError: if nnUNet_raw is not usable, the target exists, or a case fails a check; nothing is left behind.
     """
     cases, test_cases = list(cases), list(test_cases)
-    target = _target(dataset_id, name, overwrite)
+    options = provenance or {}
+    target = _target(dataset_id, name)
     _check_cases(cases, test_cases, target)
+    request = _request(cases, test_cases, [options, channel_names, labels, file_ending])
+    if os.path.lexists(target) and not overwrite:
+        _check_all_is_there(target, request)
+        print(f"{target} is complete, made from these files with these options; nothing to do.")
+        return target
     jobs = [(case, "Tr") for case in cases] + [(case, "Ts") for case in test_cases]
     with _all_or_nothing(target) as folder:
-        spec = _Spec(folder, len(channel_names), frozenset(labels.values()), file_ending)
+        spec = _Spec(folder, len(channel_names), frozenset(labels.values()), file_ending, cut)
         written = _write_cases(spec, jobs, processes, target.name)
-        _write_dataset_json(folder, target.name, channel_names, labels, len(cases), file_ending, about or {})
-        _write_provenance(folder, target.name, written, provenance or {})
-    print(_closing_sentence(target, len(cases), len(test_cases), written))
+        n_training = sum(len(case.identifiers) for case in written if case.split == "Tr")
+        _write_dataset_json(folder, target.name, channel_names, labels, n_training, file_ending, about or {})
+        _write_provenance(folder, target.name, written, options, request)
+    print(_closing_message(target, written))
     return target
 
 
@@ -126,22 +172,37 @@ class _Spec:
     n_channels: int
     label_values: frozenset[int]
     file_ending: str
+    cut: Callable[[Content], Iterable[Piece]] | None
 
 
 @dataclass(frozen=True)
 class _Written:
-    """What a worker tells of a case that it wrote; ``sha256`` by source file."""
+    """What a worker tells of a case that it wrote.
 
-    identifier: str
+    Attributes:
+        identifiers: the nnU-Net cases that came of it, several if it was cut.
+        foreground: how much is labelled: cubic millimetres, or pixels of a picture; None without a label.
+        grid: of the volume that was cut.
+        sha256: by source file.
+    """
+
+    case: Case
     split: str
-    empty_label: bool
+    identifiers: list[str]
+    foreground: float | None
+    notes: list[str]
+    grid: dict | None
     sha256: dict[Path, str]
+
+    @property
+    def empty_label(self) -> bool:
+        return self.foreground == 0
 
 
 # Before anything is written
 
 
-def _target(dataset_id: int, name: str, overwrite: bool) -> Path:
+def _target(dataset_id: int, name: str) -> Path:
     raw = _raw_folder()
     if not 1 <= dataset_id <= 999:
         raise UserError(f"The dataset id {dataset_id} is outside 1 to 999, which is what nnU-Net understands.")
@@ -154,8 +215,6 @@ def _target(dataset_id: int, name: str, overwrite: bool) -> Path:
             f"The dataset id {dataset_id} already belongs to {others[0]} (nnU-Net looks into nnUNet_raw, "
             "nnUNet_preprocessed and nnUNet_results); choose another id."
         )
-    if os.path.lexists(target) and not overwrite:
-        raise UserError(f"{target} already exists; say --overwrite to replace it, or choose another id.")
     return target
 
 
@@ -181,6 +240,49 @@ def _check_cases(cases: list[Case], test_cases: list[Case], target: Path) -> Non
             raise UserError(f"The source {inside[0]} lies inside {target}, which would be replaced; move it elsewhere.")
 
 
+def _request(cases: list[Case], test_cases: list[Case], options: list) -> str:
+    """A checksum of everything a dataset is made from; files count by name, size and time, so that it costs little."""
+    described = [
+        [case.identifier, split, case.part, case.subject, case.stratum, [_stat(path) for path in case.sources]]
+        for split, some in (("Tr", cases), ("Ts", test_cases))
+        for case in some
+    ]
+    text = json.dumps([__version__, options, described], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _stat(path: Path) -> tuple:
+    try:
+        found = path.stat()
+    except OSError:
+        return (path.name,)
+    return path.name, found.st_size, int(found.st_mtime)
+
+
+def _check_all_is_there(target: Path, request: str) -> None:
+    try:
+        provenance = json.loads((target / "provenance.json").read_text())
+        same, files = provenance["request"] == request, provenance["files"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{target} already exists; say --overwrite to replace it, or choose another id.") from None
+    if not same:
+        raise UserError(
+            f"{target} already exists, made from other files or with other options; say --overwrite to replace it, or "
+            "choose another id."
+        )
+    found = _count_files(target)
+    for folder, count in files.items():
+        if found.get(folder, 0) < count:
+            raise UserError(
+                f"{target} already exists, but {folder} holds {found.get(folder, 0)} of {count} files; say --overwrite "
+                "to convert again."
+            )
+
+
+def _count_files(folder: Path) -> dict[str, int]:
+    return {sub.name: sum(1 for _ in os.scandir(sub)) for sub in sorted(folder.iterdir()) if sub.is_dir()}
+
+
 @contextmanager
 def _all_or_nothing(target: Path) -> Iterator[Path]:
     """A hidden folder that becomes the target if the block succeeds and vanishes if it does not.
@@ -188,26 +290,47 @@ def _all_or_nothing(target: Path) -> Iterator[Path]:
     Its fixed name also keeps two conversions from writing one dataset at a time; nnU-Net does not see it.
     """
     folder = target.with_name(f".{target.name}.unfinished")
+    with _locked_and_empty(folder):
+        try:
+            yield folder
+            _publish(folder, target)
+        except OSError as error:
+            _discard(folder)
+            raise UserError(
+                f"{target} could not be written ({error}); free space or choose another nnUNet_raw; nothing is left "
+                "of it."
+            ) from error
+        except BaseException:
+            _discard(folder)
+            raise
+
+
+@contextmanager
+def _locked_and_empty(folder: Path) -> Iterator[None]:
+    """The folder, held by this process alone; what a killed conversion left in it is removed.
+
+    The lock ends with the process, so a folder that is there but not locked belongs to nobody.
+    """
     try:
-        folder.mkdir()
-    except FileExistsError as error:
-        raise UserError(
-            f"{folder} exists: another conversion is writing this dataset, or one was killed; "
-            "in that case remove that folder and convert again."
-        ) from error
+        folder.mkdir(exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        raise UserError(f"nnUNet_raw={target.parent} is not writable ({error.strerror}); choose another.") from error
+        raise UserError(f"nnUNet_raw={folder.parent} is not writable ({error.strerror}); choose another.") from error
     try:
-        yield folder
-        _publish(folder, target)
-    except OSError as error:
-        _discard(folder)
-        raise UserError(
-            f"{target} could not be written ({error}); free space or choose another nnUNet_raw; nothing is left of it."
-        ) from error
-    except BaseException:
-        _discard(folder)
-        raise
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"{folder} is in use: another conversion is writing this dataset; wait for it, or stop it."
+            ) from error
+        leftovers = list(folder.iterdir())
+        if leftovers:
+            print(f"Removing what an interrupted conversion left in {folder}.")
+        for path in leftovers:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _discard(folder: Path) -> None:
@@ -237,16 +360,11 @@ def _publish(folder: Path, target: Path) -> None:
 
 def _write_cases(spec: _Spec, jobs: list[tuple[Case, str]], processes: int, title: str) -> list[_Written]:
     """All cases, in the order of ``jobs``."""
-    for kind in ("images", "labels"):
-        for split in {split for _, split in jobs}:
-            (spec.folder / f"{kind}{split}").mkdir()
+    for split in {split for _, split in jobs}:
+        (spec.folder / f"images{split}").mkdir()
     results = _write_parallel(spec, jobs, processes) if processes > 1 else _write_serial(spec, jobs)
     with closing(results), tqdm(results, total=len(jobs), desc=title, unit="case", disable=None) as bar:
-        written = list(bar)
-    labels_ts = spec.folder / "labelsTs"
-    if labels_ts.is_dir() and not any(labels_ts.iterdir()):
-        labels_ts.rmdir()
-    return written
+        return list(bar)
 
 
 def _write_serial(spec: _Spec, jobs: list[tuple[Case, str]]) -> Generator[_Written, None, None]:
@@ -287,17 +405,43 @@ def _undisturbed() -> Iterator[None]:
 
 
 def _write_case(spec: _Spec, case: Case, split: str) -> _Written:
-    images, label = case.load()
-    images = _checked_images(case, list(images), spec.n_channels)
-    for index, image in enumerate(images):
-        write_image(image, spec.folder / f"images{split}" / f"{case.identifier}_{index:04d}{spec.file_ending}")
+    content = _checked(case, Content(*case.load()), spec)
+    if content.label is None and split == "Tr":
+        raise UserError(f"{case} has no label; every training case needs one.")
+    pieces = spec.cut(content) if spec.cut else [Piece("", content.images, content.label)]
+    identifiers = [_write_piece(spec, f"{case.identifier}{piece.suffix}", split, piece) for piece in pieces]
+    for kind, extra in content.extras.items():
+        write_image(extra, _made(spec.folder / f"{kind}{split}") / f"{case.identifier}{spec.file_ending}")
+    foreground = None if content.label is None else _foreground(content.label)
+    grid = describe_grid(content.images[0]) if spec.cut else None
+    checksums = {path: _sha256(path) for path in case.sources}
+    return _Written(case, split, identifiers, foreground, list(content.notes), grid, checksums)
+
+
+def _write_piece(spec: _Spec, identifier: str, split: str, piece: Piece) -> str:
+    for index, image in enumerate(piece.images):
+        write_image(image, spec.folder / f"images{split}" / f"{identifier}_{index:04d}{spec.file_ending}")
+    if piece.label is not None:
+        write_image(piece.label, _made(spec.folder / f"labels{split}") / f"{identifier}{spec.file_ending}")
+    return identifier
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def _foreground(label: sitk.Image) -> float:
+    return float(np.count_nonzero(sitk.GetArrayViewFromImage(label))) * math.prod(label.GetSpacing())
+
+
+def _checked(case: Case, content: Content, spec: _Spec) -> Content:
+    images = _checked_images(case, list(content.images), spec.n_channels)
+    label = content.label
     if label is not None:
         label = _checked_label(case, label, images[0], spec.label_values)
-        write_image(label, spec.folder / f"labels{split}" / f"{case.identifier}{spec.file_ending}")
-    elif split == "Tr":
-        raise UserError(f"{case} has no label; every training case needs one.")
-    empty = label is not None and not sitk.GetArrayViewFromImage(label).any()
-    return _Written(case.identifier, split, empty, {path: _sha256(path) for path in case.sources})
+    extras = {kind: _on_grid(extra, images[0]) for kind, extra in content.extras.items()}
+    return content._replace(images=images, label=label, extras=extras)
 
 
 def _checked_images(case: Case, images: list[sitk.Image], n_channels: int) -> list[sitk.Image]:
@@ -317,6 +461,8 @@ def _checked_images(case: Case, images: list[sitk.Image], n_channels: int) -> li
         bad = int(np.count_nonzero(~np.isfinite(sitk.GetArrayViewFromImage(image))))
         if bad:
             raise UserError(f"{case} has {bad} NaN or infinite voxels in channel {index}; repair or exclude the case.")
+        if not sitk.GetArrayViewFromImage(image).any():
+            raise UserError(f"{case} has only zeros in channel {index}; replace the file or exclude the case.")
     return prepared
 
 
@@ -355,8 +501,8 @@ def _on_grid(image: sitk.Image, reference: sitk.Image) -> sitk.Image:
     return copy_grid(copy, reference)
 
 
-def _load_files(images: tuple[Path, ...], label: Path | None) -> Loaded:
-    return [read_image(path) for path in images], read_image(label) if label else None
+def _load_files(images: tuple[Path, ...], label: Path | None) -> Content:
+    return Content([read_image(path) for path in images], read_image(label) if label else None)
 
 
 def _sha256(path: Path) -> str:
@@ -380,30 +526,48 @@ def _write_dataset_json(
     )
 
 
-def _write_provenance(folder: Path, name: str, written: list[_Written], options: dict) -> None:
-    sources = [path.absolute() for case in written for path in case.sha256]
+def _write_provenance(folder: Path, name: str, written: list[_Written], options: dict, request: str) -> None:
+    sources = [path.absolute() for each in written for path in each.sha256]
     root = Path(os.path.commonpath([path.parent for path in sources])) if sources else None
-    cases = {
-        case.identifier: {
-            "split": case.split,
-            "empty_label": case.empty_label,
-            "sha256": {path.absolute().relative_to(root).as_posix(): digest for path, digest in case.sha256.items()},
-        }
-        for case in written
-    }
     entries = {
         "dataset": name,
         "converted_by": f"nnunet-sfma {__version__}",
         "versions": {package: version(package) for package in ("nnunetv2", "SimpleITK", "numpy")},
         "options": options,
         "source_folder": str(root) if root else None,
-        "cases": cases,
+        "request": request,
+        "files": _count_files(folder),
+        "cases": {each.case.identifier: _case_entry(each, root) for each in written},
     }
     (folder / "provenance.json").write_text(json.dumps(entries, indent=2, default=str) + "\n", encoding="utf-8")
 
 
-def _closing_sentence(target: Path, n_training: int, n_test: int, written: list[_Written]) -> str:
-    empty = [case.identifier for case in written if case.empty_label]
-    named = f" ({', '.join(empty[:5])}{', ...' if len(empty) > 5 else ''})" if empty else ""
-    test = f" and {n_test} test" if n_test else ""
-    return f"Wrote {n_training} training{test} cases to {target}; {len(empty)} with an empty label{named}."
+def _case_entry(written: _Written, root: Path | None) -> dict:
+    case = written.case
+    entry = {
+        "split": written.split,
+        "part": case.part,
+        "subject": case.subject or case.identifier,
+        "stratum": case.stratum,
+        "foreground": written.foreground,
+        "empty_label": written.empty_label,
+        "sha256": {path.absolute().relative_to(root).as_posix(): digest for path, digest in written.sha256.items()},
+        "notes": written.notes,
+    }
+    return {**entry, "slices": written.identifiers, "grid": written.grid} if written.grid else entry
+
+
+def _closing_message(target: Path, written: list[_Written]) -> str:
+    count = Counter(split for each in written for split in [each.split] * len(each.identifiers))
+    test = f" and {count['Ts']} test" if count["Ts"] else ""
+    empty = [each.case.identifier for each in written if each.empty_label]
+    lines = [f"Wrote {count['Tr']} training{test} cases to {target}; {len(empty)} with an empty label{_some(empty)}."]
+    noted = defaultdict(list)
+    for each in written:
+        for note in each.notes:
+            noted[note].append(each.case.identifier)
+    return "\n".join(lines + [f"{len(names)} cases{_some(names)}: {note}." for note, names in noted.items()])
+
+
+def _some(names: list[str]) -> str:
+    return f" ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})" if names else ""

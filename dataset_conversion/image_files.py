@@ -93,6 +93,11 @@ def copy_grid(image: sitk.Image, reference: sitk.Image) -> sitk.Image:
     return image
 
 
+def describe_grid(image: sitk.Image) -> dict[str, list[float]]:
+    """Size, spacing, origin and direction for a JSON file."""
+    return {part.lower(): list(getattr(image, f"Get{part}")()) for part in ("Size", *GRID)}
+
+
 def settled_grid(image: sitk.Image) -> sitk.Image:
     """One voxel with the image's spacing, origin and direction as NIfTI can keep them for ever.
 

@@ -1,10 +1,4 @@
-"""ISLES 2022: acute and subacute ischaemic stroke lesions on MRI, 250 public cases.
-
-Source: Zenodo record 7153326, https://doi.org/10.5281/zenodo.7153326. Citation: Hernandez Petzsche, de la Rosa et al.,
-"ISLES 2022: A multi-center magnetic resonance imaging stroke lesion segmentation dataset", Scientific Data 9, 762
-(2022). Licence of the data: Creative Commons, CC BY-SA 4.0 according to the challenge's repository; see your download.
-
-Two layouts are published and both are read:
+"""ISLES 2022: acute and subacute ischaemic stroke lesions on MRI, in two published layouts.
 
     Zenodo release    ISLES-2022/sub-*/ses-*/dwi/*_{dwi,adc}.nii.gz, .../anat/*_FLAIR.nii.gz
                       ISLES-2022/derivatives/sub-*/ses-*/*_msk.nii.gz
@@ -12,7 +6,7 @@ Two layouts are published and both are read:
                       derivatives/sub-*/ses-*/*_msk.nii.gz
 
 DWI, ADC and the mask share one grid. FLAIR has its own and is not registered to DWI, so it is used only when asked
-for, and then resampled to DWI by the two headers. There is no official split: nnU-Net's five folds are by case.
+for, and then resampled to DWI by the two headers. There is no official split: folds are by case.
 """
 
 import re
@@ -23,17 +17,12 @@ from pathlib import Path
 
 import SimpleITK as sitk  # noqa: N813
 
-from dataset_conversion.common import Case, Loaded, write_dataset
+from dataset_conversion.common import Case, Content
 from dataset_conversion.image_files import read_image
+from dataset_conversion.release import Found, list_files, load_release, nothing_found
 from nnunet_sfma.errors import UserError
 
-N_PUBLIC_CASES = 250
-LABELS = {"background": 0, "lesion": 1}
-ABOUT = {
-    "license": "CC BY-SA 4.0 (as the challenge's repository states)",
-    "reference": "https://doi.org/10.5281/zenodo.7153326",
-    "description": "ISLES 2022 ischaemic stroke lesions; Hernandez Petzsche et al., Scientific Data 9, 762 (2022)",
-}
+RELEASE = load_release("isles2022")
 
 
 @dataclass(frozen=True)
@@ -57,88 +46,61 @@ MODALITIES = {
 }
 
 
-def convert(
-    source: Path, dataset_id: int, modality: str = "dwi", *, overwrite: bool = False, processes: int = 1
-) -> Path:
-    """Write ISLES 2022 as an nnU-Net dataset with the labels background and lesion.
+def find(source: Path, modality: str = "dwi") -> Found:
+    """The cases of a release, by name; reads no image.
 
     Args:
         source: the release's folder, in either layout, or the folder that holds it.
-        dataset_id: 1 to 999.
         modality: ``dwi``, ``adc``, ``flair`` (resampled to DWI) or ``dwi+adc``.
-        overwrite: replace an existing dataset of this id and name.
-        processes: number of worker processes.
-
-    Returns:
-        The dataset's folder.
 
     Raises:
-        UserError: if no release is found, a case lacks a file, or a check of ``write_dataset`` fails.
-    """
-    cases = find_cases(source, modality)
-    chosen = MODALITIES[modality]
-    print(f"Found {len(cases)} of the {N_PUBLIC_CASES} cases of the full ISLES 2022 release in {source}.")
-    if modality == "flair":
-        print(
-            "FLAIR has its own grid and is not registered to DWI, in which the lesions were drawn: it is resampled "
-            "to DWI's grid by the two headers alone, so lesions may be displaced where the patient moved."
-        )
-    return write_dataset(
-        dataset_id,
-        chosen.dataset_name,
-        cases,
-        chosen.channel_names,
-        LABELS,
-        overwrite=overwrite,
-        processes=processes,
-        provenance={"release": "ISLES 2022", "modality": modality},
-        about=ABOUT,
-    )
-
-
-def find_cases(source: Path, modality: str = "dwi") -> list[Case]:
-    """The cases of a release, by name; reads no image.
-
-    Raises:
-        UserError: if the modality is unknown, no release is found, or a case lacks an image or its mask.
+        UserError: if the modality is unknown, no release is found, or there are several files for one image.
     """
     if modality not in MODALITIES:
         raise UserError(f"'{modality}' is not a modality of ISLES 2022; choose one of {', '.join(MODALITIES)}.")
-    images, masks = _release_folders(Path(source))
-    sessions = _sessions(images) | _sessions(masks)
-    channels = MODALITIES[modality].channels
+    chosen = MODALITIES[modality]
+    base = _release_folder(Path(source))
+    challenge = (base / "rawdata").is_dir()
+    images, masks = base / "rawdata" if challenge else base, base / "derivatives"
+    found = Found(
+        RELEASE,
+        Path(source),
+        "challenge sample" if challenge else "Zenodo release",
+        chosen.dataset_name,
+        chosen.channel_names,
+        dict(RELEASE.label_maps["lesion"]),
+        options={"modality": modality},
+    )
     # The mask lies on DWI's grid, so FLAIR needs DWI beside it.
-    needed = ("dwi", "flair") if channels == ("flair",) else channels
-    cases, missing = [], []
-    for session in sorted(sessions):
+    needed = ("dwi", "flair") if modality == "flair" else chosen.channels
+    for session in sorted(_sessions(images) | _sessions(masks)):
         files = _files(images / session) | _files(masks / session, masks=True)
         absent = [kind for kind in (*needed, "msk") if kind not in files]
-        missing += [f"{session.parts[0]} has no {_NAMES[kind]}" for kind in absent]
+        found.problems += [f"{session.parts[0]} has no {_NAMES[kind]}" for kind in absent]
         if not absent:
-            cases.append(_case(session, files, channels))
-    if missing:
-        raise UserError(_missing_sentence(missing, modality, Path(source)))
-    return cases
+            found.cases.append(_case(session, files, chosen.channels))
+    if modality == "flair":
+        found.notes.append(
+            "FLAIR has its own grid and is not registered to DWI, in which the lesions were drawn: it is resampled "
+            "to DWI's grid by the two headers alone, so lesions may be displaced where the patient moved."
+        )
+    return found
 
 
 _NAMES = {"dwi": "DWI", "adc": "ADC", "flair": "FLAIR", "msk": "mask (derivatives/.../*_msk.nii.gz)"}
 
 
-def _release_folders(source: Path) -> tuple[Path, Path]:
-    """The folders with the images' and with the masks' ``sub-*`` folders."""
-    if not source.is_dir():
-        raise UserError(f"The source {source} is not a folder; give the one with the unpacked ISLES 2022 release.")
-    bases = [source] if _is_release(source) else [sub for sub in sorted(source.iterdir()) if _is_release(sub)]
+def _release_folder(source: Path) -> Path:
+    """The folder that holds ``derivatives``."""
+    folders = sorted({parent for path in list_files(source, RELEASE) for parent in path.parents} | {source})
+    inside = [folder for folder in folders if folder == source or source in folder.parents]
+    bases = [folder for folder in inside if _is_release(folder)]
     if not bases:
-        raise UserError(
-            f"No ISLES 2022 release in {source}: expected a folder derivatives beside sub-* folders (Zenodo) or "
-            "beside rawdata (challenge); give the folder that holds them."
-        )
+        raise nothing_found(source, RELEASE)
     if len(bases) > 1:
-        names = ", ".join(base.name for base in bases)
+        names = ", ".join(str(base) for base in bases)
         raise UserError(f"{source} holds several releases ({names}); give one of them.")
-    base = bases[0]
-    return base / "rawdata" if (base / "rawdata").is_dir() else base, base / "derivatives"
+    return bases[0]
 
 
 def _is_release(folder: Path) -> bool:
@@ -178,15 +140,7 @@ def _case(session: Path, files: dict[str, Path], channels: tuple[str, ...]) -> C
     return Case.from_files(identifier, [files[channel] for channel in channels], files["msk"])
 
 
-def _load_flair(flair: Path, dwi: Path, mask: Path) -> Loaded:
+def _load_flair(flair: Path, dwi: Path, mask: Path) -> Content:
     """FLAIR on DWI's grid; 0 outside FLAIR's field of view."""
     image, grid = sitk.Cast(read_image(flair), sitk.sitkFloat32), read_image(dwi)
-    return [sitk.Resample(image, grid, sitk.Transform(), sitk.sitkLinear, 0.0)], read_image(mask)
-
-
-def _missing_sentence(missing: list[str], modality: str, source: Path) -> str:
-    more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
-    return (
-        f"Cannot convert {source} with modality {modality}: {'; '.join(missing[:10])}{more}; complete the download, "
-        "move these cases away, or choose another modality."
-    )
+    return Content([sitk.Resample(image, grid, sitk.Transform(), sitk.sitkLinear, 0.0)], read_image(mask))

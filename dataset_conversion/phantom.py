@@ -3,9 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-import SimpleITK as sitk  # noqa: N813
-
-from dataset_conversion.common import Case, write_dataset
+from dataset_conversion.common import Case, Content, write_dataset
 from nnunet_sfma.demo.phantom import stroke_phantom
 from nnunet_sfma.errors import UserError
 
@@ -45,6 +43,6 @@ def convert(
     )
 
 
-def _load(seed: int, index: int) -> tuple[list[sitk.Image], sitk.Image]:
+def _load(seed: int, index: int) -> Content:
     image, mask = stroke_phantom(seed, index)
-    return [image], mask
+    return Content([image], mask)

@@ -1,0 +1,159 @@
+"""Slices as in SFMANet's paper: along the X axis, each resized to 256 x 256, written as a 2D data set.
+
+This is a conversion and not a plan, because nnU-Net never resizes a slice to a fixed size. Images are resampled
+linearly, labels by the nearest neighbour, both with pixel centres aligned, so that a label that was enlarged comes back
+unchanged. The grid of each volume is kept in ``provenance.json``, from which :func:`stack` restores volumes.
+"""
+
+import json
+import re
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+from tqdm import tqdm
+
+from dataset_conversion.common import Content, Piece
+from dataset_conversion.image_files import read_image, write_image
+from dataset_conversion.release import Found
+from nnunet_sfma.errors import UserError
+
+SIZE = 256
+RESAMPLING = "image: linear, label: nearest, pixel centres aligned"
+"""X is the last axis of an array in (z, y, x)."""
+
+
+def prepare(found: Found, slices: str) -> "partial[Iterator[Piece]]":
+    """Mark what was found as slices, and return the function that cuts a volume.
+
+    Args:
+        found: a converter's cases; its name and options are changed.
+        slices: ``all``, or ``lesion`` for those with a lesion; test volumes without a label are cut whole.
+    """
+    found.dataset_name += f"_slices{SIZE}" + ("_lesion" if slices == "lesion" else "")
+    found.options |= {"paper_slices": slices, "axis": "x", "size": SIZE, "resampling": RESAMPLING}
+    return partial(cut, slices=slices)
+
+
+def cut(content: Content, slices: str = "all") -> Iterator[Piece]:
+    """The slices of a volume along X, 256 x 256 pixels with rows along Z and columns along Y, named ``_x000``, ...
+
+    Yields:
+        A piece for each slice; with ``lesion`` only for those in which the label is above 0.
+    """
+    label = None if content.label is None else sitk.GetArrayViewFromImage(content.label)
+    images = [sitk.GetArrayViewFromImage(image) for image in content.images]
+    for x in range(content.images[0].GetSize()[0]):
+        if slices == "lesion" and label is not None and not label[:, :, x].any():
+            continue
+        yield Piece(
+            f"_x{x:03d}",
+            [_resized(image[:, :, x].astype(np.float32), (SIZE, SIZE), sitk.sitkLinear) for image in images],
+            None if label is None else _resized(label[:, :, x], (SIZE, SIZE), sitk.sitkNearestNeighbor),
+        )
+
+
+def stack(predictions: Path, dataset: Path, output: Path) -> list[Path]:
+    """Put predicted slices back into volumes of the original geometry.
+
+    Slices that the data set does not have (``--slices lesion``) are background.
+
+    Args:
+        predictions: folder with ``CASE_xNNN.nii.gz``, as nnUNetv2_predict writes it.
+        dataset: the raw data set that the slices are from.
+        output: folder for ``CASE.nii.gz``; it must not exist or be empty.
+
+    Returns:
+        The volumes.
+
+    Raises:
+        UserError: if the data set does not consist of slices, a slice is missing, unknown or damaged, or the output is
+            not empty; nothing is left behind.
+    """
+    cases = _sliced_cases(dataset)
+    given = _predicted(predictions, cases)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output} exists and is not an empty folder; choose another one with -o.")
+    hidden = output.absolute().with_name(f".{output.absolute().name}.unfinished")
+    try:
+        shutil.rmtree(hidden, ignore_errors=True)
+        hidden.mkdir(parents=True)
+        for case in tqdm(sorted(given), desc="stack", unit="volume", disable=None):
+            write_image(_volume(given[case], cases[case]), hidden / f"{case}.nii.gz")
+        if output.exists():
+            output.rmdir()
+        hidden.rename(output)
+    except OSError as error:
+        raise UserError(f"{output} could not be written ({error}); choose another folder or make room.") from error
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+    return sorted(output.iterdir())
+
+
+def _resized(array: np.ndarray, shape: tuple[int, int], interpolation: int) -> sitk.Image:
+    """A two-dimensional array with its pixels' centres spread over another number of pixels."""
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
+    scale = [old / new for old, new in zip(array.shape[::-1], shape[::-1], strict=True)]
+    # The first centre moves from half an old pixel to half a new one; outside the outermost centres the edge counts.
+    origin = [(step - 1) / 2 for step in scale]
+    resized = sitk.Resample(
+        image, shape[::-1], sitk.Transform(), interpolation, origin, scale, (1, 0, 0, 1), 0, image.GetPixelID(), True
+    )
+    resized.SetOrigin((0, 0))
+    resized.SetSpacing((1, 1))
+    return resized
+
+
+def _sliced_cases(dataset: Path) -> dict[str, dict]:
+    try:
+        cases = json.loads((dataset / "provenance.json").read_text())["cases"]
+    except (OSError, ValueError, KeyError):
+        cases = {}
+    sliced = {case: entry for case, entry in cases.items() if "slices" in entry}
+    if not sliced:
+        raise UserError(f"{dataset} does not consist of slices: give the data set that --paper-slices wrote with -d.")
+    return sliced
+
+
+def _predicted(predictions: Path, cases: dict[str, dict]) -> dict[str, dict[int, Path]]:
+    """The predicted slice files by case and index, complete for each case."""
+    if not predictions.is_dir():
+        raise UserError(f"{predictions} is not a folder; give the one that nnUNetv2_predict wrote with -i.")
+    given: dict[str, dict[int, Path]] = defaultdict(dict)
+    for path in sorted(predictions.glob("*.nii.gz")):
+        match = re.fullmatch(r"(.+)_x(\d{3,})", path.name.removesuffix(".nii.gz"))
+        if not match or path.name.removesuffix(".nii.gz") not in cases.get(match[1], {}).get("slices", ()):
+            raise UserError(f"{path} is no slice of this data set; give the predictions of its own slices with -i.")
+        given[match[1]][int(match[2])] = path
+    if not given:
+        raise UserError(f"{predictions} holds no predicted slices (*_x000.nii.gz); predict the slices first.")
+    for case, slices in given.items():
+        missing = len(cases[case]["slices"]) - len(slices)
+        if missing:
+            raise UserError(f"{missing} of {len(cases[case]['slices'])} slices of {case} are missing in {predictions}.")
+    return given
+
+
+def _volume(slices: dict[int, Path], entry: dict) -> sitk.Image:
+    grid = entry["grid"]
+    columns, rows, depth = (int(side) for side in grid["size"])
+    array = np.zeros((depth, rows, columns), np.uint8)
+    for x, path in slices.items():
+        array[:, :, x] = _original_size(path, (depth, rows))
+    volume = sitk.GetImageFromArray(array)
+    volume.SetSpacing(grid["spacing"])
+    volume.SetOrigin(grid["origin"])
+    volume.SetDirection(grid["direction"])
+    return volume
+
+
+def _original_size(path: Path, shape: tuple[int, int]) -> np.ndarray:
+    image = read_image(path)
+    array = sitk.GetArrayFromImage(image).squeeze()
+    if array.shape != (SIZE, SIZE):
+        raise UserError(f"{path} has {array.shape} pixels instead of {SIZE} x {SIZE}; predict the slices again.")
+    return sitk.GetArrayFromImage(_resized(array, shape, sitk.sitkNearestNeighbor))
