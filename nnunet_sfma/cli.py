@@ -1,6 +1,7 @@
 """``nnunet-sfma``: one subcommand per thing a user wants to do; each imports its work only when it runs."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _add_demo(commands)
     _add_convert(commands)
+    _add_splits(commands)
     _add_plan(commands)
+    _add_stack(commands)
     _add_networks(commands)
     _add_weights(commands)
     _add_doctor(commands)
@@ -48,12 +51,26 @@ def _demo(args: argparse.Namespace) -> None:
 
 def _add_convert(commands) -> None:
     parser = commands.add_parser("convert", help="turn a data set into nnU-Net raw format")
-    datasets = parser.add_subparsers(dest="dataset", required=True, metavar="DATASET")
-    isles = datasets.add_parser("isles2022", help="ISLES 2022, the Zenodo release or the challenge sample")
-    isles.add_argument("source", type=Path, metavar="SRC", help="the unpacked release")
+    parser.add_argument("--list", action="store_true", help="all data sets: size, licence, citation, where to apply")
+    parser.add_argument("--json", action="store_true", help="with --list: as JSON")
+    parser.set_defaults(run=_convert_list)
+    datasets = parser.add_subparsers(metavar="DATASET")
+    _add_release(datasets, "acdc", "ACDC, cine MRI of the heart")
+    _add_slices(_add_release(datasets, "atlas", "ATLAS R1.1, R1.2 or R2.0, stroke on T1w MRI"))
+    _add_release(datasets, "glas", "GlaS (Warwick QU), glands in histology")
+    for year in ("2017", "2018"):
+        isic = _add_release(datasets, f"isic{year}", f"ISIC {year} Task 1, skin lesions")
+        isic.add_argument("--size", type=int, default=256, help="resize to N x N pixels; 0 keeps the full resolution")
+    isles = _add_release(datasets, "isles2022", "ISLES 2022, the Zenodo release or the challenge sample")
     isles.add_argument("--modality", choices=["dwi", "adc", "flair", "dwi+adc"], default="dwi")
-    _add_target(isles)
-    isles.set_defaults(run=_convert_isles2022)
+    _add_slices(isles)
+    synapse = _add_release(datasets, "synapse", "Synapse / BTCV, abdominal CT")
+    synapse.add_argument(
+        "--labels",
+        choices=["transunet", "cascade", "full"],
+        default="transunet",
+        help="8 organs in TransUNet's or CASCADE's order, or all 13",
+    )
     phantom = datasets.add_parser("phantom", help="the demo's stroke phantom")
     phantom.add_argument("--cases", type=int, default=20, help="how many for training")
     phantom.add_argument("--test-cases", type=int, default=0, help="how many for testing")
@@ -62,16 +79,71 @@ def _add_convert(commands) -> None:
     phantom.set_defaults(run=_convert_phantom)
 
 
+def _add_release(datasets, name: str, text: str) -> argparse.ArgumentParser:
+    parser = datasets.add_parser(name, help=text)
+    parser.add_argument("source", type=Path, metavar="SRC", help="the unpacked release")
+    parser.add_argument("--dry-run", action="store_true", help="only say what is there and what is missing")
+    _add_target(parser)
+    parser.set_defaults(run=_convert_release, release=name)
+    return parser
+
+
+def _add_slices(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--paper-slices",
+        action="store_true",
+        help="write slices along X, resized to 256 x 256, as SFMANet's paper does",
+    )
+    parser.add_argument(
+        "--slices", choices=["all", "lesion"], help="with --paper-slices: all of them (default) or those with lesion"
+    )
+
+
 def _add_target(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-d", dest="dataset_id", type=int, required=True, help="data set id to give it, 1 to 999")
-    parser.add_argument("-np", dest="processes", type=int, default=1, help="worker processes")
+    parser.add_argument("-d", dest="dataset_id", type=int, help="data set id to give it, 1 to 999")
+    parser.add_argument("-np", dest="processes", type=int, default=min(8, os.cpu_count() or 1), help="worker processes")
     parser.add_argument("--overwrite", action="store_true", help="replace the data set if it exists")
 
 
-def _convert_isles2022(args: argparse.Namespace) -> None:
-    from dataset_conversion.isles2022 import convert
+def _convert_list(args: argparse.Namespace) -> None:
+    from dataset_conversion.release import format_list, list_to_json
 
-    convert(args.source, args.dataset_id, args.modality, overwrite=args.overwrite, processes=args.processes)
+    if not args.list:
+        raise UserError("Say which data set to convert, or --list to see them all.")
+    print(list_to_json() if args.json else format_list())
+
+
+def _convert_release(args: argparse.Namespace) -> None:
+    from importlib import import_module
+
+    from dataset_conversion.release import convert, describe, problems_sentence
+
+    options = {key: getattr(args, key) for key in ("modality", "labels", "size") if hasattr(args, key)}
+    found = import_module(f"dataset_conversion.{args.release}").find(args.source, **options)
+    cut = _cut(args, found)
+    if args.dry_run:
+        print("\n".join(describe(found)))
+        if found.problems:
+            raise UserError(problems_sentence(found))
+        print(f"  Would write {len(found.cases)} training and {len(found.test_cases)} test cases.")
+        return
+    convert(found, _dataset_id(args), overwrite=args.overwrite, processes=args.processes, cut=cut)
+
+
+def _cut(args: argparse.Namespace, found):
+    if not getattr(args, "paper_slices", False):
+        if getattr(args, "slices", None):
+            raise UserError("--slices says which of the --paper-slices to write.")
+        return None
+    from dataset_conversion.paper_slices import prepare
+
+    return prepare(found, args.slices or "all")
+
+
+def _dataset_id(args: argparse.Namespace) -> int:
+    if args.dataset_id is None:
+        raise UserError("Give the data set an id with -d, 1 to 999.")
+    return args.dataset_id
 
 
 def _convert_phantom(args: argparse.Namespace) -> None:
@@ -80,11 +152,31 @@ def _convert_phantom(args: argparse.Namespace) -> None:
     convert(
         args.cases,
         args.seed,
-        args.dataset_id,
+        _dataset_id(args),
         test_cases=args.test_cases,
         overwrite=args.overwrite,
         processes=args.processes,
     )
+
+
+def _add_splits(commands) -> None:
+    parser = commands.add_parser("splits", help="folds by patient, or the division of the paper")
+    parser.add_argument("-d", dest="dataset", required=True, help="id or name of a raw data set")
+    action = parser.add_mutually_exclusive_group(required=True)
+    action.add_argument("--scheme", choices=["five-fold", "paper"])
+    action.add_argument("--check", action="store_true", help="check the splits_final.json that is there")
+    parser.add_argument("--seed", type=int, default=12345, help="of what is drawn at random (12345, as nnU-Net's)")
+    parser.add_argument("--overwrite", action="store_true", help="replace other splits")
+    parser.set_defaults(run=_splits)
+
+
+def _splits(args: argparse.Namespace) -> None:
+    from nnunet_sfma.planning.splits import check_splits, make_splits
+
+    lines = (
+        check_splits(args.dataset) if args.check else make_splits(args.dataset, args.scheme, args.seed, args.overwrite)
+    )
+    print("\n".join(lines))
 
 
 def _add_plan(commands) -> None:
@@ -101,7 +193,15 @@ def _add_plan(commands) -> None:
         help="change an entry, such as training.num_epochs=100, architecture.iem_stages=3 or batch_size=8",
     )
     parser.add_argument("-p", dest="base", default="nnUNetPlans", help="nnU-Net's own plans to start from")
-    parser.add_argument("--name", help="name of the new plans (default: the preset's)")
+    parser.add_argument(
+        "--slice-axis",
+        choices=["x", "y", "z"],
+        help="axis of the image file to slice along (default: nnU-Net's choice, the one of widest spacing)",
+    )
+    parser.add_argument(
+        "--gpu-memory", type=float, metavar="GB", help="make the batch as large as an estimate says that fits"
+    )
+    parser.add_argument("--name", help="name of the new plans (default: the preset's, with the slice axis if given)")
     parser.add_argument("--overwrite", action="store_true", help="replace plans of that name")
     parser.set_defaults(run=_plan)
 
@@ -109,13 +209,39 @@ def _add_plan(commands) -> None:
 def _plan(args: argparse.Namespace) -> None:
     from nnunet_sfma.planning.make_plans import make_plans
 
-    plans = make_plans(args.dataset, args.preset, args.settings, args.base, args.name, args.overwrite)
+    plans = make_plans(
+        args.dataset,
+        args.preset,
+        args.settings,
+        args.base,
+        args.name,
+        args.overwrite,
+        args.slice_axis,
+        args.gpu_memory,
+    )
     print(f"Wrote {plans.path}")
-    if plans.padding:
-        print(f"Note: a patch of {plans.padding}.")
-    if plans.needs_preprocessing:
+    for note in plans.notes:
+        print(note)
+    if plans.preprocess_because:
+        print(f"It needs preprocessed data of its own: {plans.preprocess_because}.")
         print(f"Next: nnUNetv2_preprocess -d {args.dataset} -plans_name {plans.name} -c 2d")
     print(f"Then: nnUNetv2_train {args.dataset} 2d FOLD -tr {plans.trainer} -p {plans.name}")
+
+
+def _add_stack(commands) -> None:
+    parser = commands.add_parser("stack", help="put predicted --paper-slices back into volumes")
+    parser.add_argument("-d", dest="dataset", required=True, help="id or name of the raw data set of slices")
+    parser.add_argument("-i", dest="predictions", type=Path, required=True, help="folder with the predicted slices")
+    parser.add_argument("-o", dest="output", type=Path, required=True, help="folder for the volumes")
+    parser.set_defaults(run=_stack)
+
+
+def _stack(args: argparse.Namespace) -> None:
+    from dataset_conversion.paper_slices import stack
+    from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
+
+    volumes = stack(args.predictions, nnunet_folder("nnUNet_raw") / dataset_name(args.dataset), args.output)
+    print(f"Wrote {len(volumes)} volumes to {args.output}")
 
 
 def _add_networks(commands) -> None:

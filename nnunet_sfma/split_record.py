@@ -1,0 +1,83 @@
+"""What ``nnunet-sfma splits`` keeps beside ``splits_final.json``: where a split comes from, and its test cases.
+
+nnU-Net knows training and validation only. Test cases that lie in imagesTr are protected by this record alone, so it is
+read by the trainers as well.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from nnunet_sfma.errors import UserError
+
+NAME = "split_record.json"
+
+
+@dataclass(frozen=True)
+class SplitRecord:
+    """Where a split comes from.
+
+    Attributes:
+        scheme: ``five-fold`` or ``paper``.
+        seed: of the random part; None for published lists.
+        source: who published the list, or how the split was drawn.
+        notes: what the user should know of it.
+        sha256: of folds and test cases; see :func:`split_checksum`.
+        test: test cases by nnU-Net's identifiers; in no fold.
+        test_images, test_labels: folders to predict and to evaluate; None without test cases (or labels).
+    """
+
+    scheme: str
+    seed: int | None
+    source: str
+    notes: tuple[str, ...]
+    sha256: str
+    test: tuple[str, ...]
+    test_images: str | None
+    test_labels: str | None
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+
+def read_split_record(folder: Path) -> SplitRecord | None:
+    """The record in a data set's folder in nnUNet_preprocessed; None if the split is nnU-Net's own or the user's.
+
+    Raises:
+        UserError: if the file is damaged.
+    """
+    path = Path(folder) / NAME
+    if not path.is_file():
+        return None
+    try:
+        entries = json.loads(path.read_text())
+        return SplitRecord(**{**entries, "notes": tuple(entries["notes"]), "test": tuple(entries["test"])})
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is damaged: make the splits again with nnunet-sfma splits --overwrite.") from None
+
+
+def split_checksum(folds: list[dict[str, list[str]]], test: list[str]) -> str:
+    """SHA-256 of folds and test cases, by which a report names the split that it used."""
+    sorted_folds = [{side: sorted(fold[side]) for side in ("train", "val")} for fold in folds]
+    return hashlib.sha256(json.dumps([sorted_folds, sorted(test)]).encode()).hexdigest()
+
+
+def refuse_test_cases(cases: set[str], folder: Path, fold: int | str) -> None:
+    """Keep a trainer from a fold that holds test cases: ``all``, or one that nnU-Net draws because there is none.
+
+    Args:
+        cases: training and validation cases of the fold.
+        folder: the data set's folder in nnUNet_preprocessed.
+        fold: for the message.
+
+    Raises:
+        UserError: if one of the cases is a test case.
+    """
+    record = read_split_record(folder)
+    tested = sorted(cases & set(record.test)) if record else []
+    if tested:
+        raise UserError(
+            f"Fold {fold} holds {len(tested)} test cases of the split in {folder / NAME} ({tested[0]}, ...): train a "
+            "fold of splits_final.json, or remove both files if you want to train on the test cases."
+        )
