@@ -1,6 +1,7 @@
 """``nnunet-sfma plan``: a preset and nnU-Net's own plan make a new plans file beside it."""
 
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from nnunet_sfma.presets import Preset, load_preset, merge, nearest
 if TYPE_CHECKING:
     from torch import nn
 
+    from nnunet_sfma.planning.memory import MemoryEstimate
+
 CONFIGURATION = "2d"
 PREPROCESSING_KEYS = ("spacing", "normalization_schemes")
 FITTED_KEYS = ("image_size",)
@@ -21,13 +24,21 @@ CONFIGURATION_KEYS = ("batch_size", "patch_size", "batch_dice", *PREPROCESSING_K
 
 @dataclass(frozen=True)
 class PlansFile:
-    """What was written: the file, its plans name, and whether nnU-Net has to preprocess for it."""
+    """What was written.
+
+    Attributes:
+        path: the file.
+        name: its plans name.
+        trainer: the one that trains with it.
+        preprocess_because: why nnU-Net has to preprocess for it; None if it shares the data of nnU-Net's own plan.
+        notes: sentences on what the user may not expect, and the estimated memory.
+    """
 
     path: Path
     name: str
     trainer: str
-    needs_preprocessing: bool
-    padding: str | None
+    preprocess_because: str | None
+    notes: tuple[str, ...]
 
 
 def make_plans(
@@ -37,10 +48,12 @@ def make_plans(
     base: str = "nnUNetPlans",
     name: str | None = None,
     overwrite: bool = False,
+    slice_axis: str | None = None,
+    gpu_memory: float | None = None,
 ) -> PlansFile:
     """Write ``nnUNet_preprocessed/DatasetXXX_Name/<name>.json``.
 
-    Preprocessed data is shared with nnU-Net's own plan unless spacing or normalisation differ.
+    Preprocessed data is shared with nnU-Net's own plan unless spacing, normalisation or slice axis differ.
 
     Args:
         dataset: id or name of a planned dataset.
@@ -48,29 +61,31 @@ def make_plans(
         settings: ``KEY=VALUE`` with a key such as ``training.num_epochs``, ``architecture.features_per_stage`` or
             ``batch_size`` and a JSON value.
         base: name of nnU-Net's own plans.
-        name: of the new plans; the preset's name if None.
+        name: of the new plans; the preset's name if None, followed by "-" and the slice axis if one is given.
         overwrite: replace plans of that name.
+        slice_axis: "x", "y" or "z" of the image file; nnU-Net's choice if None.
+        gpu_memory: in units of 2**30 bytes; the batch size is what fits, see
+            :func:`nnunet_sfma.planning.memory.choose_batch`. The preset's, a setting's or nnU-Net's if None.
 
     Raises:
         UserError: if something is missing, unknown, or does not fit together; nothing is written then.
     """
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
+    from nnunet_sfma.planning.memory import describe, estimate_memory
+    from nnunet_sfma.planning.slice_axis import plan_along
     from nnunet_sfma.trainers.complete_plans import check_network, fit_to_patch, read_recipe
     from nnunet_sfma.trainers.pretrained import check_pretrained
 
     preset = load_preset(preset_name)
-    name = name or preset.name
+    name = name or (f"{preset.name}-{slice_axis}" if slice_axis else preset.name)
     folder = nnunet_folder("nnUNet_preprocessed") / dataset_name(dataset)
     _check_name(name, base)
-    plans = _read_base(folder, base)
+    own = _read_base(folder, base)
     block = _apply(preset, _changes(settings, preset))
-    changes = block["configuration"]
-    original = PlansManager(plans).get_configuration(CONFIGURATION).configuration
-    original.pop("inherits_from", None)
-    needs_preprocessing = any(changes.get(key, original[key]) != original[key] for key in PREPROCESSING_KEYS)
-    configuration = {**original, **changes, "training": _with_absolute_path(block["training"])}
-    if needs_preprocessing:
+    _check_gpu_memory(gpu_memory, settings)
+    plans = plan_along(slice_axis, own, folder) if slice_axis else own
+    original = _resolved(plans)
+    configuration = {**original, **block["configuration"], "training": _with_absolute_path(block["training"])}
+    if any(configuration[key] != original[key] for key in PREPROCESSING_KEYS):
         configuration["data_identifier"] = f"{name}_{CONFIGURATION}"
     plans = {**plans, "plans_name": name, "configurations": {CONFIGURATION: configuration}}
     _check_configuration(configuration, original)
@@ -78,9 +93,18 @@ def make_plans(
     recipe = read_recipe(plans, CONFIGURATION)
     network = check_network(plans, CONFIGURATION)
     check_pretrained(network, recipe.pretrained)
+    dataset_json = json.loads((folder / "dataset.json").read_text())
+    estimate = estimate_memory(plans, CONFIGURATION, dataset_json)
+    preprocess_because = _why_preprocess(plans, own)
+    notes = _padding(network, configuration["patch_size"])
+    if slice_axis and not preprocess_because:
+        notes.append(f"nnU-Net slices this data set along {slice_axis} by itself: its preprocessed data is shared.")
+    if gpu_memory is not None:
+        notes += _size_batch(plans, dataset_json, estimate, gpu_memory)
+    notes.append(describe(estimate, configuration["batch_size"], configuration["patch_size"]))
     path = folder / f"{name}.json"
     _write(path, plans, overwrite)
-    return PlansFile(path, name, preset.trainer, needs_preprocessing, _padding(network, configuration["patch_size"]))
+    return PlansFile(path, name, preset.trainer, preprocess_because, tuple(notes))
 
 
 def _check_name(name: str, base: str) -> None:
@@ -90,15 +114,24 @@ def _check_name(name: str, base: str) -> None:
 
 def _read_base(folder: Path, base: str) -> dict:
     path = folder / f"{base}.json"
-    if not path.is_file():
-        raise UserError(
-            f"{path} does not exist: run nnUNetv2_plan_and_preprocess -d {folder.name[7:10]} -c 2d first, "
-            f"or name other plans with -p."
-        )
+    for planned in (path, folder / "dataset.json"):
+        if not planned.is_file():
+            raise UserError(
+                f"{planned} does not exist: run nnUNetv2_plan_and_preprocess -d {folder.name[7:10]} -c 2d first, "
+                f"or name other plans with -p."
+            )
     plans = json.loads(path.read_text())
     if CONFIGURATION not in plans["configurations"]:
         raise UserError(f"{path} has no 2d configuration: plan the dataset again with nnU-Net, including -c 2d.")
     return plans
+
+
+def _resolved(plans: dict) -> dict:
+    """The 2d configuration, whole: without what it inherits from."""
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    configuration = PlansManager(plans).get_configuration(CONFIGURATION).configuration
+    return {key: value for key, value in configuration.items() if key != "inherits_from"}
 
 
 def _changes(settings: list[str], preset: Preset) -> dict:
@@ -164,11 +197,47 @@ def _alike(value: Any, example: Any) -> bool:
     return type(value) in (int, float) if number else type(value) is type(example)
 
 
-def _padding(network: "nn.Module", patch: list[int]) -> str | None:
+def _check_gpu_memory(gpu_memory: float | None, settings: list[str]) -> None:
+    if gpu_memory is None:
+        return
+    if not 0 < gpu_memory < math.inf:
+        raise UserError(f"--gpu-memory is a number of GB above 0, got {gpu_memory}.")
+    if any(setting.partition("=")[0] == "batch_size" for setting in settings):
+        raise UserError("--gpu-memory chooses the batch size: leave out --set batch_size, or --gpu-memory.")
+
+
+def _size_batch(plans: dict, dataset: dict, estimate: "MemoryEstimate", gpu_memory: float) -> list[str]:
+    """Set the batch size to what fits; a sentence if it is nnU-Net's limit that counts."""
+    from nnunet_sfma.planning.memory import GB, choose_batch
+
+    slices = plans["original_median_shape_after_transp"][0] * dataset["numTraining"]
+    batch_size = choose_batch(estimate, gpu_memory, slices)
+    plans["configurations"][CONFIGURATION]["batch_size"] = batch_size
+    fitting = estimate.largest_batch(gpu_memory * GB)
+    if fitting == batch_size:
+        return []
+    return [
+        f"nnU-Net's own limit, 5 % of the data set's {slices} slices but at least 2, keeps the batch at {batch_size}; "
+        f"{fitting} would fit into {gpu_memory:g} GB."
+    ]
+
+
+def _padding(network: "nn.Module", patch: list[int]) -> list[str]:
     padded = list(network.padded_size(patch))
     if padded == patch:
-        return None
-    return f"{patch[0]} x {patch[1]} is padded to {padded[0]} x {padded[1]} inside the network"
+        return []
+    return [f"A patch of {patch[0]} x {patch[1]} is padded to {padded[0]} x {padded[1]} inside the network."]
+
+
+def _why_preprocess(plans: dict, own: dict) -> str | None:
+    from nnunet_sfma.planning.slice_axis import slice_axis_of
+
+    axis, own_axis = slice_axis_of(plans), slice_axis_of(own)
+    if axis != own_axis:
+        return f"its slices lie along {axis}, those of nnU-Net's own plan along {own_axis}"
+    if _resolved(plans)["data_identifier"] != _resolved(own)["data_identifier"]:
+        return "its spacing or normalisation is not that of nnU-Net's own plan"
+    return None
 
 
 def _with_absolute_path(training: dict) -> dict:

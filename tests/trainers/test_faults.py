@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from nnunet_sfma.cli import main
 from nnunet_sfma.errors import UserError
 from tests.trainers.conftest import TRAINER, read_checkpoint
 
@@ -229,3 +230,13 @@ def test_mixed_precision_trains(plan, workspace, precision):
     run_training("1", "2d", 0, TRAINER, plans, device=torch.device("cuda"))
     folder = workspace.results / workspace.plain / f"{TRAINER}__{plans}__2d" / "fold_0"
     assert np.isfinite(read_checkpoint(folder / "checkpoint_final.pth")["logging"]["train_losses"]).all()
+
+
+@pytest.mark.parametrize("fold", ["all", 7])
+def test_no_fold_trains_on_test_cases(workspace, plan, train, fold):
+    """nnU-Net trains fold ``all``, and any fold that splits_final.json lacks, on everything that is preprocessed."""
+    main(["splits", "-d", "1", "--scheme", "five-fold"])
+    record = workspace.preprocessed / workspace.plain / "split_record.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"test": [f"case_{index}" for index in range(6)]}))
+    with pytest.raises(UserError, match=f"Fold {fold} holds .* test cases"):
+        train(plan("training.num_epochs=1"), fold)
