@@ -83,6 +83,7 @@ def _add_release(datasets, name: str, text: str) -> argparse.ArgumentParser:
     parser = datasets.add_parser(name, help=text)
     parser.add_argument("source", type=Path, metavar="SRC", help="the unpacked release")
     parser.add_argument("--dry-run", action="store_true", help="only say what is there and what is missing")
+    parser.add_argument("--json", action="store_true", help="with --dry-run: as JSON")
     _add_target(parser)
     parser.set_defaults(run=_convert_release, release=name)
     return parser
@@ -116,18 +117,25 @@ def _convert_list(args: argparse.Namespace) -> None:
 def _convert_release(args: argparse.Namespace) -> None:
     from importlib import import_module
 
-    from dataset_conversion.release import convert, describe, problems_sentence
+    from dataset_conversion.release import convert
 
     options = {key: getattr(args, key) for key in ("modality", "labels", "size") if hasattr(args, key)}
     found = import_module(f"dataset_conversion.{args.release}").find(args.source, **options)
     cut = _cut(args, found)
     if args.dry_run:
-        print("\n".join(describe(found)))
-        if found.problems:
-            raise UserError(problems_sentence(found))
-        print(f"  Would write {len(found.cases)} training and {len(found.test_cases)} test cases.")
+        _dry_run(found, args.json)
         return
     convert(found, _dataset_id(args), overwrite=args.overwrite, processes=args.processes, cut=cut)
+
+
+def _dry_run(found, as_json: bool) -> None:
+    from dataset_conversion.release import describe, problems_sentence, to_json
+
+    print(to_json(found) if as_json else "\n".join(describe(found)))
+    if found.problems:
+        raise UserError(problems_sentence(found))
+    if not as_json:
+        print(f"  Would write {len(found.cases)} training and {len(found.test_cases)} test cases.")
 
 
 def _cut(args: argparse.Namespace, found):

@@ -80,6 +80,14 @@ def test_file_of_weights_is_found_from_any_folder(workspace, monkeypatch, tmp_pa
         (["-d", "1", "--preset", "sfmanet", "--set", 'training.lr_schedule_kwargs={"mode":"min"}'], "does not take"),
         (["-d", "1", "--preset", "sfmanet", "--set", "patch_size=[8,64]"], "two whole numbers of at least 16"),
         (["-d", "1", "--preset", "sfmanet", "--set", "batch_size=0"], "batch_size must be a whole number"),
+        (["-d", "1", "--preset", "sfmanet", "--gpu-memory", "0"], "a number of GB above 0, got 0"),
+        (["-d", "1", "--preset", "sfmanet", "--gpu-memory", "nan"], "a number of GB above 0, got nan"),
+        (["-d", "1", "--preset", "sfmanet", "--gpu-memory", "inf"], "a number of GB above 0, got inf"),
+        (
+            ["-d", "1", "--preset", "sfmanet", "--gpu-memory", "8", "--set", "batch_size=4"],
+            "leave out --set batch_size",
+        ),
+        (["-d", "1", "--preset", "danie-l-acdc", "--gpu-memory", "4"], "choose a smaller patch with --set patch_size"),
         (["-d", "1", "--preset", "sfmanet", "--name", "a__b"], "cannot name these plans"),
         (["-d", "1", "--preset", "danie-l", "--set", "training.pretrained=imagenett"], "imagenet, none or a file"),
         (
@@ -144,6 +152,12 @@ def test_missing_variable_is_named(workspace, monkeypatch):
         main(["plan", "-d", "1", "--preset", "sfmanet"])
 
 
+def test_missing_description_is_named(workspace):
+    (workspace.preprocessed / workspace.plain / "dataset.json").unlink()
+    with pytest.raises(UserError, match="dataset.json does not exist: run nnUNetv2_plan_and_preprocess -d 001"):
+        main(["plan", "-d", "1", "--preset", "sfmanet"])
+
+
 def test_existing_plans_are_not_replaced_by_others(workspace):
     main(["plan", "-d", "1", "--preset", "sfmanet"])
     main(["plan", "-d", "1", "--preset", "sfmanet"])
@@ -163,7 +177,7 @@ def test_every_preset_makes_plans(workspace):
 def test_presets_of_the_papers_tables_exist():
     ablations = {"unet", "sfgu", "iem", "sfgu-iem", "sfgu-dmau", "full"}
     cells = {f"sfmanet-sgu{t}-fgu{a}" for t in (20, 50, 80) for a in (25, 50, 75)}
-    wanted = {"sfmanet", "sfmanet-r1", "sfmanet-nnunet", "sfmanet-narrow", *cells}
+    wanted = {"sfmanet", "sfmanet-r1", "sfmanet-nnunet", "sfmanet-narrow", "sfmanet-atlas", "sfmanet-isles2022", *cells}
     assert wanted | {f"sfmanet-ablation-{name}" for name in ablations} <= set(preset_names())
     rows = {f"{letter}{n}" for letter, count in (("a", 5), ("b", 4), ("c", 5)) for n in range(1, count + 1)}
     assert rows == {name.split("-")[1] for name in preset_names() if name.startswith("danie-") and name[6] in "abc"}
@@ -173,8 +187,22 @@ def test_presets_of_the_papers_tables_exist():
 @pytest.mark.parametrize("size", ["s", "l"])
 def test_recipes_of_danie_are_the_papers(size, dataset, batch_size, epochs):
     preset = load_preset(f"danie-{size}-{dataset}")
-    assert preset.configuration == {"batch_size": batch_size}
+    assert preset.configuration == {"batch_size": batch_size, "patch_size": [256, 256]}
     stated = {"optimizer": "AdamW", "initial_lr": 1e-4, "weight_decay": 1e-4, "dice_weight": 0.7, "ce_weight": 0.3}
     stated |= {"num_epochs": epochs, "pretrained": "imagenet"}
     assert {key: preset.training[key] for key in stated} == stated
     assert load_preset(f"danie-{size}-glas").training["num_epochs"] == 100
+
+
+@pytest.mark.parametrize("dataset", ["atlas", "isles2022"])
+def test_recipe_of_sfmanet_is_the_papers(dataset):
+    preset = load_preset(f"sfmanet-{dataset}")
+    assert preset.configuration == {"batch_size": 16, "patch_size": [256, 256]}
+    assert preset.architecture == load_preset("sfmanet").architecture
+    assert preset.training == load_preset("sfmanet").training and preset.training["num_epochs"] == 50
+
+
+def test_danie_without_a_data_set_keeps_the_patch_of_the_plan(workspace):
+    main(["plan", "-d", "1", "--preset", "danie-s"])
+    own = read(workspace, "nnUNetPlans")["configurations"]["2d"]
+    assert read(workspace, "danie-s")["configurations"]["2d"]["patch_size"] == own["patch_size"]
