@@ -102,8 +102,12 @@ def _add_slices(parser: argparse.ArgumentParser) -> None:
 
 def _add_target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", dest="dataset_id", type=int, help="data set id to give it, 1 to 999")
-    parser.add_argument("-np", dest="processes", type=int, default=min(8, os.cpu_count() or 1), help="worker processes")
+    _add_processes(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace the data set if it exists")
+
+
+def _add_processes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-np", dest="processes", type=int, default=min(8, os.cpu_count() or 1), help="worker processes")
 
 
 def _convert_list(args: argparse.Namespace) -> None:
@@ -210,12 +214,14 @@ def _add_plan(commands) -> None:
         "--gpu-memory", type=float, metavar="GB", help="make the batch as large as an estimate says that fits"
     )
     parser.add_argument("--name", help="name of the new plans (default: the preset's, with the slice axis if given)")
+    _add_processes(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace plans of that name")
     parser.set_defaults(run=_plan)
 
 
 def _plan(args: argparse.Namespace) -> None:
     from nnunet_sfma.planning.make_plans import make_plans
+    from nnunet_sfma.planning.preprocessing import preprocess
 
     plans = make_plans(
         args.dataset,
@@ -232,8 +238,12 @@ def _plan(args: argparse.Namespace) -> None:
         print(note)
     if plans.preprocess_because:
         print(f"It needs preprocessed data of its own: {plans.preprocess_because}.")
-        print(f"Next: nnUNetv2_preprocess -d {args.dataset} -plans_name {plans.name} -c 2d")
-    print(f"Then: nnUNetv2_train {args.dataset} 2d FOLD -tr {plans.trainer} -p {plans.name}")
+        print(
+            f"$ nnUNetv2_preprocess -d {args.dataset} -plans_name {plans.name} -c 2d -np {args.processes}", flush=True
+        )
+        if not preprocess(plans.path, args.processes, afresh=plans.replaced):
+            print("All cases are preprocessed already.")
+    print(f"Next: nnUNetv2_train {args.dataset} 2d FOLD -tr {plans.trainer} -p {plans.name}")
 
 
 def _add_stack(commands) -> None:

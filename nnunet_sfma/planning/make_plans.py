@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.files import replace_text
 from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
 from nnunet_sfma.presets import Preset, load_preset, merge, nearest
 
@@ -31,6 +32,7 @@ class PlansFile:
         name: its plans name.
         trainer: the one that trains with it.
         preprocess_because: why nnU-Net has to preprocess for it; None if it shares the data of nnU-Net's own plan.
+        replaced: whether other plans of that name were replaced.
         notes: sentences on what the user may not expect, and the estimated memory.
     """
 
@@ -38,6 +40,7 @@ class PlansFile:
     name: str
     trainer: str
     preprocess_because: str | None
+    replaced: bool
     notes: tuple[str, ...]
 
 
@@ -103,8 +106,8 @@ def make_plans(
         notes += _size_batch(plans, dataset_json, estimate, gpu_memory)
     notes.append(describe(estimate, configuration["batch_size"], configuration["patch_size"]))
     path = folder / f"{name}.json"
-    _write(path, plans, overwrite)
-    return PlansFile(path, name, preset.trainer, preprocess_because, tuple(notes))
+    replaced = _write(path, plans, overwrite)
+    return PlansFile(path, name, preset.trainer, preprocess_because, replaced, tuple(notes))
 
 
 def _check_name(name: str, base: str) -> None:
@@ -250,14 +253,11 @@ def _with_absolute_path(training: dict) -> dict:
     return {**training, "pretrained": str(Path(os.path.expanduser(pretrained)).absolute())}
 
 
-def _write(path: Path, plans: dict, overwrite: bool) -> None:
+def _write(path: Path, plans: dict, overwrite: bool) -> bool:
+    """Returns whether other plans of that name were replaced."""
     text = json.dumps(plans, indent=4) + "\n"
-    if path.is_file() and path.read_text() != text and not overwrite:
+    replaced = path.is_file() and path.read_text() != text
+    if replaced and not overwrite:
         raise UserError(f"{path} exists and differs: choose another --name, or --overwrite it.")
-    partial = path.with_suffix(".json.partial")
-    try:
-        partial.write_text(text)
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"Could not write {path}: {error.strerror}.") from error
+    replace_text(path, text)
+    return replaced

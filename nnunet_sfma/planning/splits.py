@@ -6,7 +6,6 @@ it does not know, stand in ``split_record.json`` and, where they lie in imagesTr
 """
 
 import json
-import os
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -17,6 +16,7 @@ import numpy as np
 
 from dataset_conversion.release import Release, load_release
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.files import replace_text
 from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
 from nnunet_sfma.split_record import NAME, SplitRecord, read_split_record, split_checksum
 
@@ -363,19 +363,13 @@ def _write(division: Division, scheme: str, dataset: Dataset, target: Path, over
         shutil.rmtree(target / TEST_FOLDER, ignore_errors=True)
         if not in_raw:
             _link_test_cases(division.test, dataset, target / TEST_FOLDER)
-        _replace(target / NAME, record.to_json())
-        _replace(final, text)
+        replace_text(target / NAME, record.to_json())
+        replace_text(final, text)
     except OSError as error:
         raise UserError(
             f"{target} cannot be written ({error.strerror}): make room or choose another folder."
         ) from error
     return record
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
 
 
 def _link_test_cases(test: list[str], dataset: Dataset, folder: Path) -> None:

@@ -22,13 +22,6 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def preprocess(plans: str) -> None:
-    """What ``nnUNetv2_preprocess -d 1 -plans_name PLANS -c 2d`` does."""
-    from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess
-
-    preprocess([1], plans_identifier=plans, configurations=("2d",), num_processes=(1,))
-
-
 def load_case(workspace, plans: str, case: str) -> tuple[np.ndarray, np.ndarray, dict]:
     """Preprocessed image, segmentation, each (C, slices, height, width), and nnU-Net's properties."""
     from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
@@ -64,7 +57,6 @@ def test_slices_lie_along_the_axis_and_predictions_as_the_image(workspace, axis,
     main(["plan", "-d", "1", "--preset", "sfmanet", "--slice-axis", axis, *THICK_ENOUGH])
     name = f"sfmanet-{axis}"
     assert f"nnUNetv2_preprocess -d 1 -plans_name {name} -c 2d" in capsys.readouterr().out
-    preprocess(name)
     data, segmentation, properties = load_case(workspace, name, "case_0")
     assert data.shape == segmentation.shape == shape
     assert contents(own_data) == before
@@ -133,8 +125,25 @@ def test_only_the_new_plans_are_written(workspace):
     folder = workspace.preprocessed / workspace.plain
     before = contents(folder)
     main(["plan", "-d", "1", "--preset", "sfmanet", "--slice-axis", "x", *THICK_ENOUGH])
-    after = contents(folder)
+    after = {name: content for name, content in contents(folder).items() if not name.startswith("nnUNetPlans-x_2d/")}
     assert after.pop("sfmanet-x.json") and after == before
+
+
+def test_data_of_an_axis_is_made_once_and_again_for_changed_plans(workspace, capsys):
+    command = ["plan", "-d", "1", "--preset", "sfmanet", "--slice-axis", "x", *THICK_ENOUGH]
+    main(command)
+    data = workspace.preprocessed / workspace.plain / "nnUNetPlans-x_2d"
+    made = (data / "case_0.pkl").stat().st_mtime_ns
+    capsys.readouterr()
+    main(command)
+    assert "All cases are preprocessed already" in capsys.readouterr().out
+    assert (data / "case_0.pkl").stat().st_mtime_ns == made
+    (data / "case_1.pkl").unlink()
+    main(command)
+    assert (data / "case_1.pkl").is_file()
+    made = (data / "case_0.pkl").stat().st_mtime_ns
+    main([*command, "batch_size=3", "--overwrite"])
+    assert (data / "case_0.pkl").stat().st_mtime_ns > made
 
 
 def test_plans_of_another_axis_are_not_replaced(workspace):
