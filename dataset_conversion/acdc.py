@@ -9,6 +9,7 @@ spacing and orientation are those of pixdim and qform, and the case is noted. A 
 its image's lies on the same voxels all the same: it gets the image's grid, and the case is noted.
 """
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from nnunet_sfma.errors import UserError
 
 RELEASE = load_release("acdc")
 FIRST_TEST_PATIENT = 101
-WRONG_SFORM = "the sform's scales disagree with pixdim; spacing from pixdim, orientation from the qform"
+WRONG_SFORM = "the sform's scales disagree with pixdim; spacing from pixdim, orientation from the qform if there is one"
 OTHER_GRID = "image and ground truth disagree in the header; the image's grid is used for both"
 
 
@@ -49,7 +50,7 @@ def find(source: Path) -> Found:
 def _add_patient(
     patient: str, frames: dict[str, Path], truths: dict[str, Path], info: dict[str, str] | None, found: Found
 ) -> None:
-    part = "Training" if int(patient.removeprefix("patient")) < FIRST_TEST_PATIENT else "Testing"
+    part = "Training" if int(patient[-3:]) < FIRST_TEST_PATIENT else "Testing"
     if info is None:
         wanted = sorted(frame for frame in truths if frame.startswith(patient))
         found.problems += [] if wanted else [f"{patient} has neither Info.cfg nor a ground truth"]
@@ -71,7 +72,7 @@ def _infos(files: list[Path], found: Found) -> dict[str, dict[str, str]]:
     """The entries of each patient's ``Info.cfg``; one that lacks ED or ES is a problem."""
     infos = {}
     for path in files:
-        if path.name.lower() != "info.cfg":
+        if path.name.lower() != "info.cfg" or not re.fullmatch(r"patient\d{3}", path.parent.name):
             continue
         lines = (line.partition(":") for line in path.read_text(errors="replace").splitlines())
         entries = {key.strip(): value.strip() for key, colon, value in lines if colon}

@@ -21,7 +21,16 @@ import SimpleITK as sitk  # noqa: N813
 
 from dataset_conversion.common import Case, Content
 from dataset_conversion.image_files import copy_grid, grid_difference, read_image
-from dataset_conversion.release import Found, by_key, in_pairs, list_files, load_release, nothing_found, only_one
+from dataset_conversion.release import (
+    Found,
+    by_key,
+    in_pairs,
+    is_testing,
+    list_files,
+    load_release,
+    nothing_found,
+    only_one,
+)
 from nnunet_sfma.errors import UserError
 
 RELEASE = load_release("atlas")
@@ -72,7 +81,8 @@ def find(source: Path) -> Found:
     scans = _by_scan(by_key(files, layout.image))
     masks = _by_scan(by_key(files, layout.mask))
     images = only_one(scans, found.problems)
-    without_masks = {scan for scan, path in images.items() if "testing" in _folders(path, source) and scan not in masks}
+    has_testing = "Testing" in RELEASE.totals[name]
+    without_masks = {s for s, path in images.items() if has_testing and is_testing(path, source) and s not in masks}
     for scan in in_pairs({scan: 0 for scan in images if scan not in without_masks}, masks, found.problems):
         found.cases.append(_case(scan, images[scan], masks[scan], layout))
     found.test_cases = [
@@ -99,10 +109,6 @@ def _by_scan(files: dict[str, list[Path]]) -> dict[str, list[Path]]:
             time = path.parent.name if re.fullmatch(r"t\d{2}", path.parent.name) else None
             scans.setdefault(f"{key}_{time}" if time else key, []).append(path)
     return scans
-
-
-def _folders(path: Path, source: Path) -> list[str]:
-    return [part.lower() for part in path.relative_to(source).parts[:-1]] + [Path(source).name.lower()]
 
 
 def _case(scan: str, image: Path, masks: list[Path], layout: Layout) -> Case:

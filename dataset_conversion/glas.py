@@ -20,7 +20,7 @@ from dataset_conversion.release import Found, by_key, in_pairs, list_files, load
 from nnunet_sfma.errors import UserError
 
 RELEASE = load_release("glas")
-PARTS = {"train": "Training", "testA": "Test A", "testB": "Test B"}
+PARTS = {"train": "Training", "testa": "Test A", "testb": "Test B"}
 
 
 def find(source: Path) -> Found:
@@ -45,11 +45,14 @@ def find(source: Path) -> Found:
         raise nothing_found(source, RELEASE)
     grades = _grades(files, found)
     for name in sorted(in_pairs(images, masks, found.problems), key=_number):
-        part = PARTS[name.split("_")[0]]
+        part = PARTS[name.split("_")[0].lower()]
         patient, grade = grades.get(name, (None, None))
         load = partial(_load, images[name], masks[name])
         case = Case(name, load, (images[name], masks[name]), part, patient, grade)
         (found.cases if part == "Training" else found.test_cases).append(case)
+    unknown = [case.identifier for case in found.cases + found.test_cases if grades and not case.subject]
+    if unknown:
+        found.notes.append(f"Grade.csv does not name {', '.join(unknown)}: folds treat each as a patient of its own.")
     return found
 
 

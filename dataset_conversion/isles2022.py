@@ -92,9 +92,8 @@ _NAMES = {"dwi": "DWI", "adc": "ADC", "flair": "FLAIR", "msk": "mask (derivative
 
 def _release_folder(source: Path) -> Path:
     """The folder that holds ``derivatives``."""
-    folders = sorted({parent for path in list_files(source, RELEASE) for parent in path.parents} | {source})
-    inside = [folder for folder in folders if folder == source or source in folder.parents]
-    bases = [folder for folder in inside if _is_release(folder)]
+    folders = {parent for path in list_files(source, RELEASE) for parent in path.parents}
+    bases = sorted(folder for folder in folders if folder.is_relative_to(source) and _is_release(folder))
     if not bases:
         raise nothing_found(source, RELEASE)
     if len(bases) > 1:

@@ -1,8 +1,8 @@
 """Slices as in SFMANet's paper: along the X axis, each resized to 256 x 256, written as a 2D data set.
 
 This is a conversion and not a plan, because nnU-Net never resizes a slice to a fixed size. Images are resampled
-linearly, labels by the nearest neighbour, both with pixel centres aligned, so that a label that was enlarged comes back
-unchanged. The grid of each volume is kept in ``provenance.json``, from which :func:`stack` restores volumes.
+linearly, labels by the nearest neighbour, both with pixel centres aligned, so that a label of at most 256 pixels a side
+comes back unchanged. The grid of each volume is kept in ``provenance.json``, from which :func:`stack` restores volumes.
 """
 
 import json
@@ -24,7 +24,6 @@ from nnunet_sfma.errors import UserError
 
 SIZE = 256
 RESAMPLING = "image: linear, label: nearest, pixel centres aligned"
-"""X is the last axis of an array in (z, y, x)."""
 
 
 def prepare(found: Found, slices: str) -> "partial[Iterator[Piece]]":

@@ -27,8 +27,8 @@ class Release:
         access: where to get it or to apply for it.
         citation: what to cite.
         expected: what lies where, for the sentence that says that nothing was found.
-        typical_file: regular expression of a file name that only this data set has.
-        totals: the official number of cases by part; empty parts are optional for nobody but the user.
+        typical_file: regular expression of a file's or folder's name that only this data set has.
+        totals: the official number of cases by layout and part.
         label_maps: names and values of labels by the map's name.
         paper_split: the split of the paper that uses it; see ``nnunet_sfma.planning.splits``.
         sources: where these facts are from.
@@ -134,7 +134,7 @@ def convert(
         raise UserError(problems_sentence(found))
     for line in describe(found):
         print(line)
-    return write_dataset(
+    target = write_dataset(
         dataset_id,
         found.dataset_name,
         found.cases,
@@ -148,6 +148,9 @@ def convert(
         file_ending=found.file_ending,
         cut=cut,
     )
+    print(f"Next: nnUNetv2_plan_and_preprocess -d {dataset_id} -c 2d --verify_dataset_integrity")
+    print(f"Then: nnunet-sfma splits -d {dataset_id} --scheme five-fold (or paper), which keeps subjects together")
+    return target
 
 
 def describe(found: Found) -> list[str]:
@@ -157,6 +160,21 @@ def describe(found: Found) -> list[str]:
         lacking = "" if count == total else f" ({total - count} missing)" if count < total else " (more than published)"
         lines.append(f"  {part}: {count} of {total}{lacking}")
     return lines + [f"  Note: {note}" for note in found.notes]
+
+
+def to_json(found: Found) -> str:
+    """What was found, for scripts."""
+    entries = {
+        "release": found.release.name,
+        "layout": found.layout,
+        "source": str(found.source),
+        "counts": {part: {"found": count, "official": total} for part, (count, total) in found.counts.items()},
+        "problems": found.problems,
+        "notes": found.notes,
+        "training_cases": [case.identifier for case in found.cases],
+        "test_cases": [case.identifier for case in found.test_cases],
+    }
+    return json.dumps(entries, indent=2)
 
 
 def problems_sentence(found: Found) -> str:
@@ -192,12 +210,13 @@ def list_files(source: Path, release: Release) -> list[Path]:
     """All files below a folder, sorted, through symbolic links; hidden files and those of macOS are left out.
 
     Raises:
-        UserError: if the source is no folder or holds no file.
+        UserError: if the source is no folder or holds no file, or a name in it is not UTF-8.
     """
     source = Path(source)
     if not source.is_dir():
         raise UserError(f"The source {source} is not a folder; give the one with the unpacked {release.name} release.")
     found = sorted(_walk(source))
+    _check_names(found)
     if not found:
         raise UserError(f"The source {source} is empty; give the folder with the unpacked {release.name} release.")
     return found
@@ -205,7 +224,7 @@ def list_files(source: Path, release: Release) -> list[Path]:
 
 def nothing_found(source: Path, release: Release) -> UserError:
     """The error for a folder that does not hold the release; names the one that it seems to hold instead."""
-    return UserError(f"No {release.title} in {source}: expected {release.expected}{_seems(source, release)}.")
+    return UserError(f"No {release.title} in {source}: expected {release.expected}{_seems(Path(source), release)}.")
 
 
 def by_key(paths: Iterable[Path], pattern: str) -> dict[str, list[Path]]:
@@ -234,6 +253,12 @@ def in_pairs(images: Mapping[str, object], masks: Mapping[str, object], problems
     return sorted(set(images) & set(masks))
 
 
+def is_testing(path: Path, source: Path) -> bool:
+    """Whether a file is in the part Testing: the nearest folder called Training or Testing, from the source's on."""
+    folders = [folder.lower() for folder in (Path(source).name, *path.relative_to(source).parts[:-1])]
+    return [folder for folder in folders if folder in ("training", "testing")][-1:] == ["testing"]
+
+
 def _folder():
     return files("dataset_conversion").joinpath("releases")
 
@@ -251,8 +276,17 @@ def _walk(folder: Path) -> Iterator[Path]:
         yield from (Path(place, name) for name in names if not name.startswith("."))
 
 
+def _check_names(paths: Iterable[Path]) -> None:
+    for path in paths:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError:
+            # ITK would end the whole program.
+            raise UserError(f"The name {os.fsencode(path)!r} is not UTF-8; rename that file or folder.") from None
+
+
 def _seems(source: Path, release: Release) -> str:
-    names = {path.name for path in _walk(source)}
+    names = {name for path in _walk(source) for name in (source.resolve().name, *path.relative_to(source).parts)}
     for other in map(load_release, release_names()):
         pattern = re.compile(other.typical_file, re.IGNORECASE)
         if other.name != release.name and any(pattern.fullmatch(name) for name in names):

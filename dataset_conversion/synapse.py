@@ -14,7 +14,16 @@ import SimpleITK as sitk  # noqa: N813
 
 from dataset_conversion.common import Case, Content
 from dataset_conversion.image_files import copy_grid, format_values, read_image
-from dataset_conversion.release import Found, by_key, in_pairs, list_files, load_release, nothing_found, only_one
+from dataset_conversion.release import (
+    Found,
+    by_key,
+    in_pairs,
+    is_testing,
+    list_files,
+    load_release,
+    nothing_found,
+    only_one,
+)
 from nnunet_sfma.errors import UserError
 
 RELEASE = load_release("synapse")
@@ -47,7 +56,7 @@ def find(source: Path, labels: str = "transunet") -> Found:
     masks = only_one(by_key(files, r"label(\d{4})\.nii(?:\.gz)?"), found.problems)
     if not images and not masks:
         raise nothing_found(source, RELEASE)
-    testing = {number for number, path in images.items() if "Testing" in path.parts and number not in masks}
+    testing = {number for number, path in images.items() if is_testing(path, source) and number not in masks}
     for number in in_pairs({number: 0 for number in images if number not in testing}, masks, found.problems):
         load = partial(_load, images[number], masks[number], labels)
         found.cases.append(Case(f"case{number}", load, (images[number], masks[number])))

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from functools import cache
 
 from nnunet_sfma.evaluation.published import load_published
 from nnunet_sfma.presets import Preset, load_preset, preset_names
@@ -31,14 +32,8 @@ class CostRow:
 
 def cost_rows() -> list[CostRow]:
     """A row for each preset, in alphabetical order; presets with the same architecture are measured once."""
-    measured = {}
-    rows = []
-    for preset in map(load_preset, preset_names()):
-        key = json.dumps(preset.architecture, sort_keys=True)
-        if key not in measured:
-            measured[key] = _measure(preset)
-        rows.append(_row(preset, measured[key]))
-    return rows
+    presets = map(load_preset, preset_names())
+    return [_row(preset, _measure(preset.paper, json.dumps(preset.architecture, sort_keys=True))) for preset in presets]
 
 
 def format_table(rows: list[CostRow]) -> str:
@@ -59,16 +54,17 @@ def to_json(rows: list[CostRow]) -> str:
     )
 
 
-def _measure(preset: Preset):
+@cache
+def _measure(paper: str, architecture: str):
     import torch
 
     from nnunet_sfma.networks.cost import measure_cost
     from nnunet_sfma.trainers.complete_plans import build_network, fit_to_patch
 
-    table = load_published()[preset.paper]["complexity"]
+    table = load_published()[paper]["complexity"]
     channels, *size = table["image_shape"]
     with torch.device("meta"):
-        network = build_network(fit_to_patch(preset.architecture, size), channels, table["classes"])
+        network = build_network(fit_to_patch(json.loads(architecture), size), channels, table["classes"])
     return measure_cost(network, table["image_shape"])
 
 

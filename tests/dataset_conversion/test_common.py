@@ -1,7 +1,9 @@
+import fcntl
 import gzip
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,9 +17,9 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 
-from dataset_conversion.common import Case, write_dataset
+from dataset_conversion.common import Case, Content, Piece, write_dataset
 from nnunet_sfma.errors import UserError
-from tests.dataset_conversion.conftest import write
+from tests.dataset_conversion.releases import write
 
 LABELS = {"background": 0, "lesion": 1}
 DWI = {"0": "DWI"}
@@ -182,6 +184,49 @@ def test_workers_write_the_same_as_one_process(raw, case):
     assert provenances[0]["cases"] == provenances[1]["cases"]
 
 
+def test_provenance_tells_what_folds_need_of_each_case(raw, case):
+    made = case("a")
+    told = Case("b", made.load, made.sources, part="Validation", subject="s1", stratum="benign")
+    target = write_dataset(5, "Test", [made, told], DWI, LABELS)
+    entries = json.loads((target / "provenance.json").read_text())["cases"]
+    twelve_voxels = 12 * 0.9 * 1.1 * 2.5
+    assert entries["a"]["foreground"] == pytest.approx(twelve_voxels, rel=1e-4)
+    properties = ("split", "part", "subject", "stratum", "notes")
+    assert [entries["a"][key] for key in properties] == ["Tr", "Training", "a", None, []]
+    assert [entries["b"][key] for key in properties] == ["Tr", "Validation", "s1", "benign", []]
+
+
+def test_notes_are_told_once_with_the_cases_that_they_hold_for(raw, volume, mask, capsys):
+    noted = [Case(name, lambda: Content([volume()], mask(), notes=["its header was mended"])) for name in "ab"]
+    target = write_dataset(5, "Test", noted, DWI, LABELS)
+    assert "2 cases (a, b): its header was mended." in capsys.readouterr().out
+    cases = json.loads((target / "provenance.json").read_text())["cases"]
+    assert cases["b"]["notes"] == ["its header was mended"]
+
+
+def test_extra_label_maps_lie_beside_on_the_images_grid(raw, volume, mask):
+    extra = Case("a", lambda: Content([volume()], mask(), {"instances": mask(value=300)}))
+    target = write_dataset(5, "Test", [extra], DWI, LABELS, test_cases=[Case("t", extra.load)])
+    kept = sitk.ReadImage(target / "instancesTr/a.nii.gz")
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(kept), sitk.GetArrayFromImage(mask(value=300)))
+    assert kept.GetDirection() == sitk.ReadImage(target / "imagesTr/a_0000.nii.gz").GetDirection()
+    assert (target / "instancesTs/t.nii.gz").is_file()
+
+
+def halves(content):
+    """Cuts a volume into two along z."""
+    for suffix, part in (("_low", slice(0, 2)), ("_high", slice(2, None))):
+        yield Piece(suffix, [content.images[0][:, :, part]], content.label[:, :, part])
+
+
+def test_pieces_of_a_case_are_cases_of_nnunet(raw, case, mask):
+    target = write_dataset(5, "Test", [case("a")], DWI, LABELS, cut=halves)
+    assert sorted(path.name for path in (target / "labelsTr").iterdir()) == ["a_high.nii.gz", "a_low.nii.gz"]
+    assert json.loads((target / "dataset.json").read_text())["numTraining"] == 2
+    entry = json.loads((target / "provenance.json").read_text())["cases"]["a"]
+    assert entry["slices"] == ["a_low", "a_high"] and entry["grid"]["size"] == [7, 6, 5]
+
+
 def test_overwrite_replaces_only_after_success(raw, case, mask):
     target = write_dataset(5, "Test", [case("a")], DWI, LABELS)
     assert "outside" not in fails(raw, [case("b", label=mask(value=7))], overwrite=True)
@@ -238,10 +283,67 @@ def test_id_belongs_to_another_dataset(raw, case, variable, tmp_path, monkeypatc
     assert "5 already belongs to Dataset005_Other" in sentence
 
 
-def test_unfinished_folder_of_another_conversion(raw, case):
-    (raw / ".Dataset005_Test.unfinished").mkdir()
-    sentence = fails(raw, [case()])
-    assert ".Dataset005_Test.unfinished exists" in sentence and "remove that folder" in sentence
+def snapshot(folder):
+    """Everything below a folder, with the times at which it was written."""
+    return {path: path.stat().st_mtime_ns for path in (folder, *folder.rglob("*"))}
+
+
+def test_what_is_there_already_is_not_written_again(raw, case, capsys):
+    cases = [case("a"), case("b")]
+    target = write_dataset(5, "Test", cases, DWI, LABELS, provenance={"size": 3})
+    before = snapshot(raw)
+    assert write_dataset(5, "Test", cases, DWI, LABELS, provenance={"size": 3}) == target
+    assert snapshot(raw) == before
+    assert "is complete" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("change", ["options", "more cases", "file", "subject"])
+def test_target_made_from_something_else(raw, case, change):
+    made = case("a")
+    write_dataset(5, "Test", [made], DWI, LABELS, provenance={"size": 3})
+    if change == "file":
+        made.sources[0].write_bytes(made.sources[0].read_bytes() + b"0")
+    cases = {
+        "more cases": [made, case("b")],
+        "subject": [Case("a", made.load, made.sources, subject="s1")],
+    }.get(change, [made])
+    sentence = fails(raw, cases, provenance={"size": 4 if change == "options" else 3})
+    assert "other files or with other options" in sentence and "--overwrite" in sentence
+
+
+@pytest.mark.parametrize("lost", ["imagesTr/a_0000.nii.gz", "labelsTr", "provenance.json"])
+def test_target_that_lost_something(raw, case, lost):
+    target = write_dataset(5, "Test", [case("a")], DWI, LABELS)
+    path = target / lost
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    sentence = fails(raw, [case("a")])
+    assert "already exists" in sentence and "--overwrite" in sentence
+    assert lost == "provenance.json" or lost.split("/")[0] in sentence
+
+
+def test_leftovers_of_a_killed_conversion_do_not_hinder(raw, case, capsys):
+    left = raw / ".Dataset005_Test.unfinished"
+    (left / "imagesTr").mkdir(parents=True)
+    (left / "imagesTr" / "stale_0000.nii.gz").write_bytes(b"half")
+    (left / "dataset.json").write_text("{")
+    (left / "link").symlink_to(left / "imagesTr")
+    target = write_dataset(5, "Test", [case("a")], DWI, LABELS)
+    assert [path.name for path in raw.iterdir()] == [target.name]
+    assert [path.name for path in (target / "imagesTr").iterdir()] == ["a_0000.nii.gz"]
+    assert str(left) in capsys.readouterr().out
+
+
+def test_folder_that_another_conversion_holds(raw, case):
+    held = raw / ".Dataset005_Test.unfinished"
+    (held / "imagesTr").mkdir(parents=True)
+    descriptor = os.open(held, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        sentence = fails(raw, [case()])
+    finally:
+        os.close(descriptor)
+    assert f"{held} is in use" in sentence
+    write_dataset(5, "Test", [case()], DWI, LABELS)
 
 
 def test_no_cases(raw):
@@ -337,6 +439,17 @@ def test_wrong_number_of_channels(raw, case):
     assert "1 channels where the dataset has 2" in fails(raw, [case()], channels={"0": "DWI", "1": "ADC"})
 
 
+@pytest.mark.parametrize("channel", [0, 1])
+def test_channel_of_zeros_only(raw, case, volume, channel):
+    zeros = volume(np.zeros((5, 6, 7), np.float32))
+    made = case("a", *((zeros, None, [volume()]) if channel == 0 else (None, None, [zeros])))
+    sentence = fails(raw, [made], channels={"0": "DWI", "1": "ADC"})
+    assert (
+        sentence.startswith("Case a (a_image0.nii.gz, a_image1.nii.gz")
+        and f"only zeros in channel {channel}" in sentence
+    )
+
+
 def test_label_value_that_is_not_declared(raw, case, mask):
     sentence = fails(raw, [case("a"), case("b", label=mask(value=7))])
     assert "Case b" in sentence and "label values (7), but only (0, 1)" in sentence
@@ -401,7 +514,7 @@ def test_killed_worker(raw, case):
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from dataset_conversion.common import Case, write_dataset
+from dataset_conversion.common import Case, Content, Piece, write_dataset
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
 case = Case.from_files("a", [Path(sys.argv[3])], Path(sys.argv[4]))
 write_dataset(5, "Test", [case], {"0": "DWI"}, {"background": 0, "lesion": 1}, processes=int(sys.argv[2]))
@@ -420,7 +533,7 @@ def test_disk_full_while_writing_images(raw, case, volume, mask, processes):
 
 
 def test_disk_full_while_writing_json(raw, case, volume, mask):
-    made = case(image=volume(np.zeros((5, 6, 7), np.float32)))
+    made = case(image=volume(np.ones((5, 6, 7), np.float32)))
     arguments = ["400", "1", *map(str, made.sources)]
     done = subprocess.run([sys.executable, "-c", LIMITED, *arguments], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1 and "Traceback" not in done.stderr
@@ -432,7 +545,7 @@ SLOW = """
 import signal, sys, time
 from functools import partial
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
-from dataset_conversion.common import Case, write_dataset
+from dataset_conversion.common import Case, Content, Piece, write_dataset
 cases = [Case(f"c{i}", partial(time.sleep, float(sys.argv[2]))) for i in range(50)]
 write_dataset(5, "Test", cases, {"0": "DWI"}, {"background": 0, "lesion": 1}, processes=int(sys.argv[1]))
 """
@@ -458,3 +571,20 @@ def test_ctrl_c_even_twice(raw, processes, seconds):
         process.kill()
     assert said.count("Traceback") == 1 and "KeyboardInterrupt" in said
     assert list(raw.iterdir()) == []
+
+
+def test_running_conversion_keeps_its_folder_and_a_killed_one_loses_it(raw, case):
+    command = [sys.executable, "-c", SLOW, "1", "60"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        hidden = raw / ".Dataset005_Test.unfinished"
+        deadline = time.monotonic() + 60
+        while not (hidden / "imagesTr").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert "another conversion is writing this dataset" in fails(raw, [case()])
+    finally:
+        process.kill()
+        process.wait()
+    assert hidden.is_dir()
+    target = write_dataset(5, "Test", [case()], DWI, LABELS)
+    assert [path.name for path in raw.iterdir()] == [target.name]

@@ -7,11 +7,16 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 
-from dataset_conversion.isles2022 import convert, find_cases
+from dataset_conversion import release
+from dataset_conversion.isles2022 import find
 from nnunet_sfma.errors import UserError
-from tests.dataset_conversion.conftest import write
+from tests.dataset_conversion.releases import one, write
 
 LAYOUTS = ["zenodo", "challenge"]
+
+
+def convert(source: Path, dataset_id: int, modality: str = "dwi", processes: int = 1) -> Path:
+    return release.convert(find(source, modality), dataset_id, processes=processes)
 
 
 def fails(raw, *args, **kwargs):
@@ -21,11 +26,6 @@ def fails(raw, *args, **kwargs):
     assert list(raw.iterdir()) == []
     assert "\n" not in str(error.value)
     return str(error.value)
-
-
-def one(folder: Path, pattern: str) -> Path:
-    (found,) = folder.rglob(pattern)
-    return found
 
 
 def voxels(path: Path) -> np.ndarray:
@@ -55,7 +55,9 @@ def test_both_layouts_from_the_folder_and_its_parent(raw, tmp_path, build_isles,
     np.testing.assert_array_equal(voxels(target / "labelsTr/strokecase0002.nii.gz"), sitk.GetArrayFromImage(mask()))
     entries = json.loads((target / "dataset.json").read_text())
     assert entries["labels"] == {"background": 0, "lesion": 1} and entries["channel_names"] == {"0": "DWI"}
-    assert "Found 2 of the 250 cases" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Training: 2 of 250 (248 missing)" in said
+    assert {"zenodo": "Zenodo release", "challenge": "challenge sample"}[layout] in said
 
 
 @pytest.mark.parametrize(("ending", "upper"), [(".nii.gz", True), (".nii", False), (".nii", True)])
@@ -120,20 +122,20 @@ def test_dwi_does_not_need_flair_nor_speak_of_it(raw, tmp_path, build_isles, cap
 
 
 def test_finding_cases_reads_and_writes_nothing(raw, tmp_path, build_isles):
-    root = build_isles(tmp_path)
+    root = build_isles(tmp_path / "src")
     for path in root.rglob("*.nii.gz"):
         path.write_bytes(b"")
-    cases = find_cases(root)
+    cases = find(root).cases
     assert [case.identifier for case in cases] == ["strokecase0001", "strokecase0002"]
     assert [path.name[-10:] for path in cases[0].sources] == ["dwi.nii.gz", "msk.nii.gz"]
     assert list(raw.iterdir()) == []
 
 
 def test_files_of_macos_are_not_images(raw, tmp_path, build_isles):
-    root = build_isles(tmp_path)
+    root = build_isles(tmp_path / "src")
     dwi = one(root, "*case0001*_dwi.nii.gz")
     dwi.with_name("._" + dwi.name).write_bytes(b"\0" * 40)
-    assert len(find_cases(root)) == 2
+    assert len(find(root).cases) == 2
 
 
 @pytest.mark.parametrize(
@@ -188,13 +190,17 @@ def test_unknown_modality(raw, tmp_path, build_isles):
 def test_source_that_is_no_release(raw, tmp_path):
     assert "is not a folder" in fails(raw, tmp_path / "nowhere", 501)
     (tmp_path / "src").mkdir()
-    assert "No ISLES 2022 release in" in fails(raw, tmp_path / "src", 501)
+    assert f"{tmp_path / 'src'} is empty" in fails(raw, tmp_path / "src", 501)
+    (tmp_path / "src" / "readme.txt").write_text("nothing")
+    sentence = fails(raw, tmp_path / "src", 501)
+    assert f"in {tmp_path / 'src'}" in sentence and "expected a folder derivatives beside" in sentence
 
 
 def test_source_with_two_releases(raw, tmp_path, build_isles):
     build_isles(tmp_path / "src", "zenodo")
     build_isles(tmp_path / "src", "challenge")
-    assert "several releases (ISLES-2022, dataset-ISLES22)" in fails(raw, tmp_path / "src", 501)
+    sentence = fails(raw, tmp_path / "src", 501)
+    assert "several releases" in sentence and "ISLES-2022" in sentence and "dataset-ISLES22" in sentence
 
 
 # Real images
