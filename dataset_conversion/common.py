@@ -4,27 +4,21 @@ A converter describes its cases (:class:`Case`) and calls :func:`write_dataset`,
 into a hidden folder beside the final one. The final name appears only when all is written and read back.
 """
 
-import fcntl
 import hashlib
 import json
 import math
 import multiprocessing
 import os
 import re
-import shutil
-import signal
-import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from types import MappingProxyType
-from typing import NamedTuple
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
@@ -32,77 +26,19 @@ from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_j
 from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
 from tqdm import tqdm
 
+from dataset_conversion.cases import Case, Content, Piece
 from dataset_conversion.image_files import (
     copy_grid,
     describe_grid,
     format_values,
     grid_difference,
-    read_image,
     settled_grid,
     write_image,
 )
+from dataset_conversion.whole_folder import all_or_nothing, undisturbed
 from nnunet_sfma import __version__
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.nnunet_folders import nnunet_folder
-
-
-class Content(NamedTuple):
-    """What a case holds once it is loaded.
-
-    Attributes:
-        images: the channels, in the order of the channel names.
-        label: the label map, or None.
-        extras: further label maps to keep beside the dataset, by kind; ``instances`` go to ``instancesTr`` or
-            ``instancesTs``. nnU-Net does not read them.
-        notes: what was put right on the way, a sentence each, for provenance and for the closing message.
-    """
-
-    images: Sequence[sitk.Image]
-    label: sitk.Image | None = None
-    extras: Mapping[str, sitk.Image] = MappingProxyType({})
-    notes: Sequence[str] = ()
-
-
-class Piece(NamedTuple):
-    """One nnU-Net case of the pieces that a case is cut into; ``suffix`` is appended to the case's identifier."""
-
-    suffix: str
-    images: Sequence[sitk.Image]
-    label: sitk.Image | None
-
-
-@dataclass(frozen=True)
-class Case:
-    """One patient, scan or picture, loaded only when it is written.
-
-    Args:
-        identifier: the case's name in the dataset: letters, digits, ``_``, ``-`` and ``.``.
-        load: returns the :class:`Content`. It runs in the worker that writes the case, so it has to be picklable (a
-            ``functools.partial`` of a module's function is) when more than one process is asked for.
-        sources: the files that ``load`` reads, for provenance and for messages; empty for generated cases.
-        part: the part of the release it comes from, such as ``Training``.
-        subject: whom it shows; the cases of one subject have to stay in one fold. The identifier if None.
-        stratum: a property that folds should balance, such as a disease group.
-    """
-
-    identifier: str
-    load: Callable[[], Content]
-    sources: tuple[Path, ...] = ()
-    part: str = "Training"
-    subject: str | None = None
-    stratum: str | None = None
-
-    @classmethod
-    def from_files(
-        cls, identifier: str, images: Sequence[Path], label: Path | None = None, **properties: str | None
-    ) -> "Case":
-        """A case that is read from one file for each channel and a label file, as they are."""
-        files = (*images, label) if label else tuple(images)
-        return cls(identifier, partial(_load_files, tuple(images), label), files, **properties)
-
-    def __str__(self) -> str:
-        names = ", ".join(path.name for path in self.sources)
-        return f"Case {self.identifier}" + (f" ({names})" if names else "")
 
 
 def write_dataset(
@@ -154,7 +90,7 @@ def write_dataset(
         print(f"{target} is complete, made from these files with these options; nothing to do.")
         return target
     jobs = [(case, "Tr") for case in cases] + [(case, "Ts") for case in test_cases]
-    with _all_or_nothing(target) as folder:
+    with all_or_nothing(target) as folder:
         spec = _Spec(folder, len(channel_names), frozenset(labels.values()), file_ending, cut)
         written = _write_cases(spec, jobs, processes, target.name)
         n_training = sum(len(case.identifiers) for case in written if case.split == "Tr")
@@ -283,78 +219,6 @@ def _count_files(folder: Path) -> dict[str, int]:
     return {sub.name: sum(1 for _ in os.scandir(sub)) for sub in sorted(folder.iterdir()) if sub.is_dir()}
 
 
-@contextmanager
-def _all_or_nothing(target: Path) -> Iterator[Path]:
-    """A hidden folder that becomes the target if the block succeeds and vanishes if it does not.
-
-    Its fixed name also keeps two conversions from writing one dataset at a time; nnU-Net does not see it.
-    """
-    folder = target.with_name(f".{target.name}.unfinished")
-    with _locked_and_empty(folder):
-        try:
-            yield folder
-            _publish(folder, target)
-        except OSError as error:
-            _discard(folder)
-            raise UserError(
-                f"{target} could not be written ({error}); free space or choose another nnUNet_raw; nothing is left "
-                "of it."
-            ) from error
-        except BaseException:
-            _discard(folder)
-            raise
-
-
-@contextmanager
-def _locked_and_empty(folder: Path) -> Iterator[None]:
-    """The folder, held by this process alone; what a killed conversion left in it is removed.
-
-    The lock ends with the process, so a folder that is there but not locked belongs to nobody.
-    """
-    try:
-        folder.mkdir(exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise UserError(f"nnUNet_raw={folder.parent} is not writable ({error.strerror}); choose another.") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f"{folder} is in use: another conversion is writing this dataset; wait for it, or stop it."
-            ) from error
-        leftovers = list(folder.iterdir())
-        if leftovers:
-            print(f"Removing what an interrupted conversion left in {folder}.")
-        for path in leftovers:
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _discard(folder: Path) -> None:
-    with _undisturbed():
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _publish(folder: Path, target: Path) -> None:
-    if not os.path.lexists(target):
-        folder.rename(target)
-        return
-    replaced = folder.with_name(f".{target.name}.replaced")
-    target.rename(replaced)
-    try:
-        folder.rename(target)
-    except BaseException:
-        replaced.rename(target)
-        raise
-    if replaced.is_dir() and not replaced.is_symlink():
-        shutil.rmtree(replaced, ignore_errors=True)
-    else:
-        replaced.unlink()
-
-
 # Cases, one by one
 
 
@@ -377,7 +241,7 @@ def _write_parallel(spec: _Spec, jobs: list[tuple[Case, str]], processes: int) -
     executor = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
     try:
         # Ctrl-C reaches all processes of a terminal; workers inherit that they are to leave it to their parent.
-        with _undisturbed():
+        with undisturbed():
             futures = [executor.submit(_write_case, spec, case, split) for case, split in jobs]
         for future in futures:
             yield future.result()
@@ -387,21 +251,8 @@ def _write_parallel(spec: _Spec, jobs: list[tuple[Case, str]], processes: int) -
         ) from error
     finally:
         # Workers have to be at rest before their folder can be removed; a shutdown that is interrupted hangs for ever.
-        with _undisturbed():
+        with undisturbed():
             executor.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Ignore Ctrl-C in the block, so that an impatient second one cannot stop the tidying up."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 def _write_case(spec: _Spec, case: Case, split: str) -> _Written:
@@ -499,10 +350,6 @@ def _on_grid(image: sitk.Image, reference: sitk.Image) -> sitk.Image:
     for key in copy.GetMetaDataKeys():
         copy.EraseMetaData(key)
     return copy_grid(copy, reference)
-
-
-def _load_files(images: tuple[Path, ...], label: Path | None) -> Content:
-    return Content([read_image(path) for path in images], read_image(label) if label else None)
 
 
 def _sha256(path: Path) -> str:

@@ -13,9 +13,11 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from PIL import Image
 
-from dataset_conversion.common import Case, Content
+from dataset_conversion.cases import Case, Content
+from dataset_conversion.found import Found
 from dataset_conversion.pictures import check_same_size, open_picture, to_rgb_image
-from dataset_conversion.release import Found, Release, by_key, in_pairs, list_files, nothing_found, only_one
+from dataset_conversion.release import Release
+from dataset_conversion.release_files import by_key, in_pairs, list_files, nothing_found, only_one
 from nnunet_sfma.errors import UserError
 
 THRESHOLD = 127

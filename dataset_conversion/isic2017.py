@@ -9,8 +9,9 @@ imagesTs.
 
 from pathlib import Path
 
+from dataset_conversion.found import Found
 from dataset_conversion.isic import Challenge, find_challenge
-from dataset_conversion.release import Found, load_release
+from dataset_conversion.release import load_release
 
 CHALLENGE = Challenge(
     load_release("isic2017"),

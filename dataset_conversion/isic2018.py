@@ -8,8 +8,9 @@ The paper's scheme divides the 2594 training images alone; the challenge's valid
 
 from pathlib import Path
 
+from dataset_conversion.found import Found
 from dataset_conversion.isic import Challenge, find_challenge
-from dataset_conversion.release import Found, load_release
+from dataset_conversion.release import load_release
 
 CHALLENGE = Challenge(
     load_release("isic2018"),

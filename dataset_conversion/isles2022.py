@@ -17,9 +17,11 @@ from pathlib import Path
 
 import SimpleITK as sitk  # noqa: N813
 
-from dataset_conversion.common import Case, Content
+from dataset_conversion.cases import Case, Content
+from dataset_conversion.found import Found
 from dataset_conversion.image_files import read_image
-from dataset_conversion.release import Found, list_files, load_release, nothing_found
+from dataset_conversion.release import load_release
+from dataset_conversion.release_files import list_files, nothing_found
 from nnunet_sfma.errors import UserError
 
 RELEASE = load_release("isles2022")

@@ -17,9 +17,9 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from tqdm import tqdm
 
-from dataset_conversion.common import Content, Piece
+from dataset_conversion.cases import Content, Piece
+from dataset_conversion.found import Found
 from dataset_conversion.image_files import read_image, write_image
-from dataset_conversion.release import Found
 from nnunet_sfma.errors import UserError
 
 SIZE = 256

@@ -3,7 +3,8 @@
 from functools import partial
 from pathlib import Path
 
-from dataset_conversion.common import Case, Content, write_dataset
+from dataset_conversion.cases import Case, Content
+from dataset_conversion.common import write_dataset
 from nnunet_sfma.demo.phantom import stroke_phantom
 from nnunet_sfma.errors import UserError
 

@@ -12,18 +12,11 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
-from dataset_conversion.common import Case, Content
+from dataset_conversion.cases import Case, Content
+from dataset_conversion.found import Found
 from dataset_conversion.image_files import copy_grid, format_values, read_image
-from dataset_conversion.release import (
-    Found,
-    by_key,
-    in_pairs,
-    is_testing,
-    list_files,
-    load_release,
-    nothing_found,
-    only_one,
-)
+from dataset_conversion.release import load_release
+from dataset_conversion.release_files import by_key, in_pairs, is_testing, list_files, nothing_found, only_one
 from nnunet_sfma.errors import UserError
 
 RELEASE = load_release("synapse")

@@ -121,7 +121,7 @@ def _convert_list(args: argparse.Namespace) -> None:
 def _convert_release(args: argparse.Namespace) -> None:
     from importlib import import_module
 
-    from dataset_conversion.release import convert
+    from dataset_conversion.found import convert
 
     options = {key: getattr(args, key) for key in ("modality", "labels", "size") if hasattr(args, key)}
     found = import_module(f"dataset_conversion.{args.release}").find(args.source, **options)
@@ -133,7 +133,7 @@ def _convert_release(args: argparse.Namespace) -> None:
 
 
 def _dry_run(found, as_json: bool) -> None:
-    from dataset_conversion.release import describe, problems_sentence, to_json
+    from dataset_conversion.found import describe, problems_sentence, to_json
 
     print(to_json(found) if as_json else "\n".join(describe(found)))
     if found.problems:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dataset_conversion.acdc import find
-from dataset_conversion.release import convert
+from dataset_conversion.found import convert
 from nnunet_sfma.cli import main
 from nnunet_sfma.errors import UserError
 from tests.dataset_conversion import releases

@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from dataset_conversion.atlas import find
-from dataset_conversion.release import convert
+from dataset_conversion.found import convert
 from nnunet_sfma.errors import UserError
 from tests.dataset_conversion import releases
 from tests.dataset_conversion.releases import mask, names, one, voxels, write

@@ -17,7 +17,8 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 
-from dataset_conversion.common import Case, Content, Piece, write_dataset
+from dataset_conversion.cases import Case, Content, Piece
+from dataset_conversion.common import write_dataset
 from nnunet_sfma.errors import UserError
 from tests.dataset_conversion.releases import write
 
@@ -514,7 +515,8 @@ def test_killed_worker(raw, case):
 LIMITED = """
 import resource, sys
 from pathlib import Path
-from dataset_conversion.common import Case, Content, Piece, write_dataset
+from dataset_conversion.cases import Case, Content, Piece
+from dataset_conversion.common import write_dataset
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
 case = Case.from_files("a", [Path(sys.argv[3])], Path(sys.argv[4]))
 write_dataset(5, "Test", [case], {"0": "DWI"}, {"background": 0, "lesion": 1}, processes=int(sys.argv[2]))
@@ -545,7 +547,8 @@ SLOW = """
 import signal, sys, time
 from functools import partial
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
-from dataset_conversion.common import Case, Content, Piece, write_dataset
+from dataset_conversion.cases import Case, Content, Piece
+from dataset_conversion.common import write_dataset
 cases = [Case(f"c{i}", partial(time.sleep, float(sys.argv[2]))) for i in range(50)]
 write_dataset(5, "Test", cases, {"0": "DWI"}, {"background": 0, "lesion": 1}, processes=int(sys.argv[1]))
 """

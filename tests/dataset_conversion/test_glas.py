@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dataset_conversion.found import convert
 from dataset_conversion.glas import find
-from dataset_conversion.release import convert
 from nnunet_sfma.errors import UserError
 from tests.dataset_conversion import releases
 from tests.dataset_conversion.releases import GLAS_GRADES, glas_annotation, names, one, save, voxels

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from dataset_conversion import isic2017, isic2018
-from dataset_conversion.release import convert
+from dataset_conversion.found import convert
 from nnunet_sfma.errors import UserError
 from tests.dataset_conversion import releases
 from tests.dataset_conversion.releases import names, one, picture, picture_mask, save, voxels

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from dataset_conversion.common import Case, Content, write_dataset
+from dataset_conversion.cases import Case, Content
+from dataset_conversion.common import write_dataset
 from dataset_conversion.paper_slices import SIZE, cut, stack
 from nnunet_sfma.cli import main
 from nnunet_sfma.errors import UserError

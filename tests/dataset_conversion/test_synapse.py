@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from dataset_conversion.release import convert
+from dataset_conversion.found import convert
 from dataset_conversion.synapse import find
 from nnunet_sfma.errors import UserError
 from tests.dataset_conversion import releases

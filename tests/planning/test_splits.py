@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from dataset_conversion.common import Case, Content, write_dataset
+from dataset_conversion.cases import Case, Content
+from dataset_conversion.common import write_dataset
 from dataset_conversion.release import load_release
 from nnunet_sfma.cli import main
 from nnunet_sfma.errors import UserError

@@ -11,7 +11,8 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
 
-from dataset_conversion.common import Case, write_dataset
+from dataset_conversion.cases import Case
+from dataset_conversion.common import write_dataset
 from nnunet_sfma.cli import main
 from tests.conftest import SHORT_RECIPE, TINY_NETWORKS, Workspace, plan_and_preprocess
 from tests.trainers.conftest import TRAINER, TRAINERS

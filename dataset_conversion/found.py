@@ -1,0 +1,124 @@
+"""What was found of a release on the disk, and its conversion."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from dataset_conversion.cases import Case, Content, Piece
+from dataset_conversion.common import write_dataset
+from dataset_conversion.release import Release
+from nnunet_sfma.errors import UserError
+
+
+@dataclass
+class Found:
+    """What was found of a release: everything that is needed to write it, and what is wrong with it.
+
+    Attributes:
+        layout: which of the published layouts it has; a key of the release's ``totals``.
+        problems: what keeps it from being converted, a clause each that names file and remedy.
+        notes: what the user should know, a sentence each.
+        options: how it is to be converted, for provenance.
+        cases: for training.
+        test_cases: never part of a training fold.
+    """
+
+    release: Release
+    source: Path
+    layout: str
+    dataset_name: str
+    channel_names: dict[str, str]
+    labels: dict[str, int]
+    cases: list[Case] = field(default_factory=list)
+    test_cases: list[Case] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    options: dict = field(default_factory=dict)
+    file_ending: str = ".nii.gz"
+
+    @property
+    def counts(self) -> dict[str, tuple[int, int]]:
+        """Found and official number of cases by part."""
+        everything = self.cases + self.test_cases
+        totals = self.release.totals[self.layout]
+        return {part: (sum(case.part == part for case in everything), total) for part, total in totals.items()}
+
+
+def convert(
+    found: Found,
+    dataset_id: int,
+    *,
+    overwrite: bool = False,
+    processes: int = 1,
+    cut: Callable[[Content], Iterable[Piece]] | None = None,
+) -> Path:
+    """Write what was found as an nnU-Net dataset, completely or not at all.
+
+    Args:
+        found: a converter module's ``find``.
+        dataset_id: 1 to 999.
+        overwrite: replace an existing dataset of this id and name.
+        processes: number of worker processes.
+        cut: as of :func:`dataset_conversion.common.write_dataset`.
+
+    Returns:
+        The dataset's folder.
+
+    Raises:
+        UserError: if the release has problems, or as :func:`dataset_conversion.common.write_dataset` does.
+    """
+    if found.problems:
+        raise UserError(problems_sentence(found))
+    for line in describe(found):
+        print(line)
+    target = write_dataset(
+        dataset_id,
+        found.dataset_name,
+        found.cases,
+        found.channel_names,
+        found.labels,
+        test_cases=found.test_cases,
+        overwrite=overwrite,
+        processes=processes,
+        provenance={"release": found.release.name, "layout": found.layout, **found.options},
+        about=found.release.about,
+        file_ending=found.file_ending,
+        cut=cut,
+    )
+    print(f"Next: nnUNetv2_plan_and_preprocess -d {dataset_id} -c 2d --verify_dataset_integrity")
+    print(f"Then: nnunet-sfma splits -d {dataset_id} --scheme five-fold (or paper), which keeps subjects together")
+    return target
+
+
+def describe(found: Found) -> list[str]:
+    """What was found, for people: layout, counts against the official totals, notes."""
+    lines = [f"{found.release.title}, {found.layout}, in {found.source}"]
+    for part, (count, total) in found.counts.items():
+        lacking = "" if count == total else f" ({total - count} missing)" if count < total else " (more than published)"
+        lines.append(f"  {part}: {count} of {total}{lacking}")
+    return lines + [f"  Note: {note}" for note in found.notes]
+
+
+def to_json(found: Found) -> str:
+    """What was found, for scripts."""
+    entries = {
+        "release": found.release.name,
+        "layout": found.layout,
+        "source": str(found.source),
+        "counts": {part: {"found": count, "official": total} for part, (count, total) in found.counts.items()},
+        "problems": found.problems,
+        "notes": found.notes,
+        "training_cases": [case.identifier for case in found.cases],
+        "test_cases": [case.identifier for case in found.test_cases],
+    }
+    return json.dumps(entries, indent=2)
+
+
+def problems_sentence(found: Found) -> str:
+    """All problems in one sentence."""
+    some, more = found.problems[:10], len(found.problems) - 10
+    return (
+        f"Cannot convert {found.source}: {'; '.join(some)}{f'; and {more} more' if more > 0 else ''}; complete the "
+        "download or move these cases away."
+    )
