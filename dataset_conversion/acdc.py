@@ -27,6 +27,7 @@ from nnunet_sfma.errors import UserError
 RELEASE = load_release("acdc")
 FIRST_TEST_PATIENT = 101
 WRONG_SFORM = "the sform's scales disagree with pixdim; spacing from pixdim, orientation from the qform if there is one"
+OTHER_QFORM = "sform and qform disagree on where the image lies; read as SimpleITK does"
 OTHER_GRID = "image and ground truth disagree in the header; the image's grid is used for both"
 
 
@@ -111,7 +112,8 @@ def _read(path: Path) -> tuple[sitk.Image, list[str]]:
     header = nibabel.load(path).header
     sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
     if sform is None or np.allclose(np.linalg.norm(sform[:3, :3], axis=0), header.get_zooms()[:3], rtol=1e-3):
-        return image, []
+        agree = sform is None or qform is None or np.allclose(sform, qform, atol=1e-2)
+        return image, [] if agree else [OTHER_QFORM]
     if qform is not None:
         # NIfTI's axes point right, anterior, superior; ITK's left, posterior, superior.
         to_itk = np.diag([-1.0, -1.0, 1.0])

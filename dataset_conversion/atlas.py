@@ -54,8 +54,8 @@ LAYOUTS = {
     ),
     "R2.0": Layout(
         "ATLAS_R2_0",
-        r"(sub-r\d+s\d+_ses-\d+)_space-\w+?_T1w\.nii(?:\.gz)?",
-        r"(sub-r\d+s\d+_ses-\d+)_space-\w+?_(?:label-\w+_)?desc-T1lesion_mask\.nii(?:\.gz)?",
+        r"(sub-r\d+s\d+_ses-\d+)_space-MNI152NLin2009aSym_T1w\.nii(?:\.gz)?",
+        r"(sub-r\d+s\d+_ses-\d+)_space-MNI152NLin2009aSym_(?:label-\w+_)?desc-T1lesion_mask\.nii(?:\.gz)?",
         r"sub-r\d+s\d+",
     ),
 }

@@ -10,6 +10,7 @@ import math
 import multiprocessing
 import os
 import re
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -27,6 +28,7 @@ from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_dataset
 from tqdm import tqdm
 
 from dataset_conversion.cases import Case, Content, Piece
+from dataset_conversion.folds import N_FOLDS, five_folds
 from dataset_conversion.image_files import (
     copy_grid,
     describe_grid,
@@ -35,6 +37,7 @@ from dataset_conversion.image_files import (
     settled_grid,
     write_image,
 )
+from dataset_conversion.raw_dataset import read_raw_dataset
 from dataset_conversion.whole_folder import all_or_nothing, undisturbed
 from nnunet_sfma import __version__
 from nnunet_sfma.errors import UserError
@@ -96,6 +99,7 @@ def write_dataset(
         n_training = sum(len(case.identifiers) for case in written if case.split == "Tr")
         _write_dataset_json(folder, target.name, channel_names, labels, n_training, file_ending, about or {})
         _write_provenance(folder, target.name, written, options, request)
+        _write_folds(folder, target.name)
     print(_closing_message(target, written))
     return target
 
@@ -238,7 +242,7 @@ def _write_serial(spec: _Spec, jobs: list[tuple[Case, str]]) -> Generator[_Writt
 
 def _write_parallel(spec: _Spec, jobs: list[tuple[Case, str]], processes: int) -> Generator[_Written, None, None]:
     # A UserError is a SystemExit: it would end a worker of multiprocessing.Pool, and the pool would wait for ever.
-    executor = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
+    executor = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
     try:
         # Ctrl-C reaches all processes of a terminal; workers inherit that they are to leave it to their parent.
         with undisturbed():
@@ -253,6 +257,16 @@ def _write_parallel(spec: _Spec, jobs: list[tuple[Case, str]], processes: int) -
         # Workers have to be at rest before their folder can be removed; a shutdown that is interrupted hangs for ever.
         with undisturbed():
             executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """A worker waits for its next case for ever, even if its parent was killed."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _write_case(spec: _Spec, case: Case, split: str) -> _Written:
@@ -404,11 +418,27 @@ def _case_entry(written: _Written, root: Path | None) -> dict:
     return {**entry, "slices": written.identifiers, "grid": written.grid} if written.grid else entry
 
 
+def _write_folds(folder: Path, name: str) -> None:
+    """Where a subject has several cases: folds by subject, in the place from which nnU-Net's planner takes them.
+
+    nnU-Net's own folds are drawn by case. Splits that somebody has made for this data set are left to them.
+    """
+    training = read_raw_dataset(folder).training
+    n_subjects = len({member.subject for member in training})
+    made = Path(os.environ.get("nnUNet_preprocessed", ""), name, "splits_final.json").is_file()
+    if n_subjects < N_FOLDS or n_subjects == len(training) or made:
+        return
+    (folder / "splits_final.json").write_text(json.dumps(five_folds(training), indent=2) + "\n")
+
+
 def _closing_message(target: Path, written: list[_Written]) -> str:
     count = Counter(split for each in written for split in [each.split] * len(each.identifiers))
     test = f" and {count['Ts']} test" if count["Ts"] else ""
     empty = [each.case.identifier for each in written if each.empty_label]
     lines = [f"Wrote {count['Tr']} training{test} cases to {target}; {len(empty)} with an empty label{_some(empty)}."]
+    left_out = [each.case.identifier for each in written if not each.identifiers]
+    if left_out:
+        lines.append(f"{len(left_out)} cases have no such slice and were left out{_some(left_out)}.")
     noted = defaultdict(list)
     for each in written:
         for note in each.notes:

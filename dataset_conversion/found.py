@@ -1,6 +1,7 @@
 """What was found of a release on the disk, and its conversion."""
 
 import json
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,9 +41,35 @@ class Found:
     @property
     def counts(self) -> dict[str, tuple[int, int]]:
         """Found and official number of cases by part."""
-        everything = self.cases + self.test_cases
         totals = self.release.totals[self.layout]
-        return {part: (sum(case.part == part for case in everything), total) for part, total in totals.items()}
+        return {part: (sum(case.part == part for case in self._all), total) for part, total in totals.items()}
+
+    def missing(self, part: str) -> list[str]:
+        """The official cases or subjects of a part that were not found, as far as the release's are known."""
+        found = {name for case in self._all for name in (case.identifier, case.subject)}
+        return [name for name in self.release.official_names(part) if name not in found]
+
+    @property
+    def all_problems(self) -> list[str]:
+        """The converter's problems, files that cannot be read as they are, and the lack of training cases."""
+        unusable = [text for case in self._all for path in case.sources if (text := _unusable(path))]
+        nothing = [] if self.cases or self.problems else ["there are no training cases"]
+        return [*self.problems, *unusable, *nothing]
+
+    @property
+    def _all(self) -> list[Case]:
+        return self.cases + self.test_cases
+
+
+def _unusable(path: Path) -> str | None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        # ITK would end the whole program.
+        return f"the name {os.fsencode(path)!r} is not UTF-8 (rename that file or folder)"
+    if not path.exists():
+        return f"{path} is a link that points nowhere"
+    return None if path.stat().st_size else f"{path} is empty"
 
 
 def convert(
@@ -68,7 +95,7 @@ def convert(
     Raises:
         UserError: if the release has problems, or as :func:`dataset_conversion.common.write_dataset` does.
     """
-    if found.problems:
+    if found.all_problems:
         raise UserError(problems_sentence(found))
     for line in describe(found):
         print(line)
@@ -87,7 +114,7 @@ def convert(
         cut=cut,
     )
     print(f"Next: nnUNetv2_plan_and_preprocess -d {dataset_id} -c 2d --verify_dataset_integrity")
-    print(f"Then: nnunet-sfma splits -d {dataset_id} --scheme five-fold (or paper), which keeps subjects together")
+    print(f"Folds: nnunet-sfma splits -d {dataset_id} --scheme five-fold (or paper), which keeps subjects together")
     return target
 
 
@@ -95,9 +122,13 @@ def describe(found: Found) -> list[str]:
     """What was found, for people: layout, counts against the official totals, notes."""
     lines = [f"{found.release.title}, {found.layout}, in {found.source}"]
     for part, (count, total) in found.counts.items():
-        lacking = "" if count == total else f" ({total - count} missing)" if count < total else " (more than published)"
-        lines.append(f"  {part}: {count} of {total}{lacking}")
+        lacking = f" ({total - count} missing{_named(found.missing(part))})" if count < total else ""
+        lines.append(f"  {part}: {count} of {total}{lacking or (' (more than published)' if count > total else '')}")
     return lines + [f"  Note: {note}" for note in found.notes]
+
+
+def _named(names: list[str]) -> str:
+    return f": {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else ""
 
 
 def to_json(found: Found) -> str:
@@ -106,8 +137,11 @@ def to_json(found: Found) -> str:
         "release": found.release.name,
         "layout": found.layout,
         "source": str(found.source),
-        "counts": {part: {"found": count, "official": total} for part, (count, total) in found.counts.items()},
-        "problems": found.problems,
+        "counts": {
+            part: {"found": count, "official": total, "missing": found.missing(part)}
+            for part, (count, total) in found.counts.items()
+        },
+        "problems": found.all_problems,
         "notes": found.notes,
         "training_cases": [case.identifier for case in found.cases],
         "test_cases": [case.identifier for case in found.test_cases],
@@ -117,7 +151,8 @@ def to_json(found: Found) -> str:
 
 def problems_sentence(found: Found) -> str:
     """All problems in one sentence."""
-    some, more = found.problems[:10], len(found.problems) - 10
+    problems = found.all_problems
+    some, more = problems[:10], len(problems) - 10
     return (
         f"Cannot convert {found.source}: {'; '.join(some)}{f'; and {more} more' if more > 0 else ''}; complete the "
         "download or move these cases away."

@@ -21,6 +21,8 @@ from dataset_conversion.release_files import by_key, in_pairs, list_files, nothi
 from nnunet_sfma.errors import UserError
 
 THRESHOLD = 127
+LARGEST_SIZE = 8192
+"""Above that of any photograph of the challenges."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,10 @@ def find_challenge(challenge: Challenge, source: Path, size: int = 256) -> Found
         size: sides in pixels that image and mask are resized to; 0 keeps the full resolution.
 
     Raises:
-        UserError: if the size is negative or no release is found.
+        UserError: if the size is out of range or no release is found.
     """
-    if size < 0:
-        raise UserError(f"--size {size}: give the side in pixels, or 0 to keep the full resolution.")
+    if not 0 <= size <= LARGEST_SIZE:
+        raise UserError(f"--size {size}: give the side in pixels, up to {LARGEST_SIZE}, or 0 for the full resolution.")
     files = list_files(source, challenge.release)
     found = Found(
         challenge.release,

@@ -56,7 +56,7 @@ def find(source: Path, modality: str = "dwi") -> Found:
         modality: ``dwi``, ``adc``, ``flair`` (resampled to DWI) or ``dwi+adc``.
 
     Raises:
-        UserError: if the modality is unknown, no release is found, or there are several files for one image.
+        UserError: if the modality is unknown or no release is found.
     """
     if modality not in MODALITIES:
         raise UserError(f"'{modality}' is not a modality of ISLES 2022; choose one of {', '.join(MODALITIES)}.")
@@ -76,7 +76,7 @@ def find(source: Path, modality: str = "dwi") -> Found:
     # The mask lies on DWI's grid, so FLAIR needs DWI beside it.
     needed = ("dwi", "flair") if modality == "flair" else chosen.channels
     for session in sorted(_sessions(images) | _sessions(masks)):
-        files = _files(images / session) | _files(masks / session, masks=True)
+        files = _files(images / session, found.problems) | _files(masks / session, found.problems, masks=True)
         absent = [kind for kind in (*needed, "msk") if kind not in files]
         found.problems += [f"{session.parts[0]} has no {_NAMES[kind]}" for kind in absent]
         if not absent:
@@ -118,7 +118,7 @@ def _sessions(folder: Path) -> set[Path]:
     return found
 
 
-def _files(session: Path, masks: bool = False) -> dict[str, Path]:
+def _files(session: Path, problems: list[str], masks: bool = False) -> dict[str, Path]:
     """NIfTI files of a session by kind: ``dwi``, ``adc``, ``flair``; or ``msk``."""
     pattern = re.compile(r"[^.].*_(msk)\.nii(\.gz)?" if masks else r"[^.].*_(dwi|adc|flair)\.nii(\.gz)?", re.IGNORECASE)
     found = defaultdict(list)
@@ -129,7 +129,7 @@ def _files(session: Path, masks: bool = False) -> dict[str, Path]:
     for kind, paths in found.items():
         if len(paths) > 1:
             names = ", ".join(path.name for path in paths)
-            raise UserError(f"{session} has several files for {_NAMES[kind]} ({names}); keep one of them.")
+            problems.append(f"{session} has several files for {_NAMES[kind]} ({names}); keep one of them")
     return {kind: paths[0] for kind, paths in found.items()}
 
 

@@ -35,6 +35,11 @@ def prepare(found: Found, slices: str) -> "partial[Iterator[Piece]]":
     """
     found.dataset_name += f"_slices{SIZE}" + ("_lesion" if slices == "lesion" else "")
     found.options |= {"paper_slices": slices, "axis": "x", "size": SIZE, "resampling": RESAMPLING}
+    if slices == "lesion":
+        found.notes.append(
+            "Slices are chosen by their labels, those of later validation and test cases too: scores are higher than "
+            "on whole volumes."
+        )
     return partial(cut, slices=slices)
 
 
@@ -73,11 +78,12 @@ def stack(predictions: Path, dataset: Path, output: Path) -> list[Path]:
         UserError: if the data set does not consist of slices, a slice is missing, unknown or damaged, or the output is
             not empty; nothing is left behind.
     """
+    output = output.resolve()
     cases = _sliced_cases(dataset)
     given = _predicted(predictions, cases)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output} exists and is not an empty folder; choose another one with -o.")
-    hidden = output.absolute().with_name(f".{output.absolute().name}.unfinished")
+    hidden = output.with_name(f".{output.name}.unfinished")
     try:
         shutil.rmtree(hidden, ignore_errors=True)
         hidden.mkdir(parents=True)
@@ -90,7 +96,17 @@ def stack(predictions: Path, dataset: Path, output: Path) -> list[Path]:
         raise UserError(f"{output} could not be written ({error}); choose another folder or make room.") from error
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
+    _tell_of_gaps(given, cases)
     return sorted(output.iterdir())
+
+
+def _tell_of_gaps(given: dict[str, dict[int, Path]], cases: dict[str, dict]) -> None:
+    gaps = sum(int(cases[case]["grid"]["size"][0]) - len(slices) for case, slices in given.items())
+    if gaps:
+        print(
+            f"Note: {gaps} slices without lesion are not in the data set (--slices lesion) and were filled with "
+            "background, so scores of these volumes are too good."
+        )
 
 
 def _resized(array: np.ndarray, shape: tuple[int, int], interpolation: int) -> sitk.Image:
@@ -110,9 +126,9 @@ def _resized(array: np.ndarray, shape: tuple[int, int], interpolation: int) -> s
 def _sliced_cases(dataset: Path) -> dict[str, dict]:
     try:
         cases = json.loads((dataset / "provenance.json").read_text())["cases"]
-    except (OSError, ValueError, KeyError):
-        cases = {}
-    sliced = {case: entry for case, entry in cases.items() if "slices" in entry}
+        sliced = {case: entry for case, entry in cases.items() if "slices" in entry}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        sliced = {}
     if not sliced:
         raise UserError(f"{dataset} does not consist of slices: give the data set that --paper-slices wrote with -d.")
     return sliced

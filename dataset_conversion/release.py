@@ -1,7 +1,8 @@
 """The published data sets: their facts, which stand in ``releases/*.json``."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
@@ -24,6 +25,7 @@ class Release:
         expected: what lies where, for the sentence that says that nothing was found.
         typical_file: regular expression of a file's or folder's name that only this data set has.
         totals: the official number of cases by layout and part.
+        names: the official cases or subjects by part, as far as they are known, ranges as in ``case{0001..0010}``.
         label_maps: names and values of labels by the map's name.
         paper_split: the split of the paper that uses it; see ``nnunet_sfma.planning.splits``.
         sources: where these facts are from.
@@ -39,6 +41,7 @@ class Release:
     expected: str
     typical_file: str
     totals: Mapping[str, Mapping[str, int]]
+    names: Mapping[str, Sequence[str]]
     label_maps: Mapping[str, Mapping[str, int]]
     paper_split: Mapping
     sources: tuple[str, ...]
@@ -47,6 +50,10 @@ class Release:
     def about(self) -> dict[str, str]:
         """The entries for dataset.json."""
         return {"license": self.licence, "reference": self.citation, "description": self.title}
+
+    def official_names(self, part: str) -> list[str]:
+        """The official cases or subjects of a part; empty if they are not known."""
+        return [name for names in self.names.get(part, ()) for name in _expanded(names)]
 
 
 @cache
@@ -86,6 +93,15 @@ def format_list() -> str:
 def list_to_json() -> str:
     """The facts of all data sets as JSON."""
     return json.dumps([asdict(load_release(name)) for name in release_names()], indent=2, ensure_ascii=False)
+
+
+def _expanded(names: str) -> list[str]:
+    """``case{08..10}`` stands for case08, case09 and case10."""
+    match = re.fullmatch(r"(.*)\{(\d+)\.\.(\d+)\}(.*)", names)
+    if not match:
+        return [names]
+    before, first, last, after = match.groups()
+    return [f"{before}{number:0{len(first)}d}{after}" for number in range(int(first), int(last) + 1)]
 
 
 def _folder():

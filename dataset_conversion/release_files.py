@@ -14,13 +14,12 @@ def list_files(source: Path, release: Release) -> list[Path]:
     """All files below a folder, sorted, through symbolic links; hidden files and those of macOS are left out.
 
     Raises:
-        UserError: if the source is no folder or holds no file, or a name in it is not UTF-8.
+        UserError: if the source is no folder or holds no file.
     """
     source = Path(source)
     if not source.is_dir():
         raise UserError(f"The source {source} is not a folder; give the one with the unpacked {release.name} release.")
     found = sorted(_walk(source))
-    _check_names(found)
     if not found:
         raise UserError(f"The source {source} is empty; give the folder with the unpacked {release.name} release.")
     return found
@@ -59,7 +58,7 @@ def in_pairs(images: Mapping[str, object], masks: Mapping[str, object], problems
 
 def is_testing(path: Path, source: Path) -> bool:
     """Whether a file is in the part Testing: the nearest folder called Training or Testing, from the source's on."""
-    folders = [folder.lower() for folder in (Path(source).name, *path.relative_to(source).parts[:-1])]
+    folders = [folder.lower() for folder in (Path(source).resolve().name, *path.relative_to(source).parts[:-1])]
     return [folder for folder in folders if folder in ("training", "testing")][-1:] == ["testing"]
 
 
@@ -72,17 +71,12 @@ def _walk(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(identity)
+        if {"dataset.json", "imagesTr"} <= {*names, *folders}:
+            # a data set that was converted already, if nnUNet_raw lies below the source
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
         yield from (Path(place, name) for name in names if not name.startswith("."))
-
-
-def _check_names(paths: Iterable[Path]) -> None:
-    for path in paths:
-        try:
-            str(path).encode()
-        except UnicodeEncodeError:
-            # ITK would end the whole program.
-            raise UserError(f"The name {os.fsencode(path)!r} is not UTF-8; rename that file or folder.") from None
 
 
 def _seems(source: Path, release: Release) -> str:

@@ -19,7 +19,7 @@ def all_or_nothing(target: Path) -> Iterator[Path]:
     Its fixed name also keeps two conversions from writing one dataset at a time; nnU-Net does not see it.
     """
     folder = target.with_name(f".{target.name}.unfinished")
-    with _locked_and_empty(folder):
+    with _locked_and_empty(folder), _termination_as_exit():
         _restore(target)
         try:
             yield folder
@@ -106,12 +106,29 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Ignore Ctrl-C in the block, so that an impatient second one cannot stop the tidying up."""
+    """Ignore Ctrl-C and termination in the block, so that an impatient second one cannot stop the tidying up."""
+    with _handled(signal.SIGINT, signal.SIG_IGN), _handled(signal.SIGTERM, signal.SIG_IGN):
+        yield
+
+
+@contextmanager
+def _termination_as_exit() -> Iterator[None]:
+    """A cluster ends its jobs with SIGTERM, which by itself leaves no time to tidy up."""
+
+    def leave(number: int, frame) -> None:
+        raise SystemExit(128 + number)
+
+    with _handled(signal.SIGTERM, leave):
+        yield
+
+
+@contextmanager
+def _handled(number: int, handler) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    previous = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, previous)
+        signal.signal(number, previous)

@@ -1,6 +1,7 @@
 """Text files that are whole or not there."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from nnunet_sfma.errors import UserError
@@ -12,10 +13,24 @@ def replace_text(path: Path, text: str) -> None:
     Raises:
         UserError: if it cannot be written; the old one stays as it was.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    replace_texts({path: text})
+
+
+def replace_texts(texts: Mapping[Path, str]) -> None:
+    """Write several files beside the old ones, and rename them when all are written.
+
+    Raises:
+        UserError: if one cannot be written; the old ones stay as they were.
+    """
+    partial = {path: path.with_name(f".{path.name}.partial") for path in texts}
+    path = next(iter(texts))
     try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
+        for path, text in texts.items():
+            partial[path].write_text(text, encoding="utf-8")
+        for path in texts:
+            os.replace(partial[path], path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise UserError(f"Could not write {path} ({error.strerror}): make room or choose another place.") from error
+    finally:
+        for left in partial.values():
+            left.unlink(missing_ok=True)

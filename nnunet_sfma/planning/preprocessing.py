@@ -38,6 +38,10 @@ def preprocess(plans: Path, processes: int, afresh: bool = False) -> bool:
 
 
 def _is_complete(plans: Path, raw: Path) -> bool:
+    """Whether there is data for each label, none of it older than the raw data set."""
     identifier = json.loads(plans.read_text())["configurations"][CONFIGURATION]["data_identifier"]
     labels = sum(1 for _ in (raw / "labelsTr").glob("*"))
-    return labels > 0 and sum(1 for _ in (plans.parent / identifier).glob("*.pkl")) == labels
+    if not (raw / "dataset.json").is_file():
+        return False
+    made = [path.stat().st_mtime for path in (plans.parent / identifier).glob("*.pkl")]
+    return labels > 0 and len(made) == labels and min(made) >= (raw / "dataset.json").stat().st_mtime

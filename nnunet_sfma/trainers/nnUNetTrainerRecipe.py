@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.nnunet_folders import make_writable_folder, nnunet_folder
-from nnunet_sfma.split_record import refuse_test_cases
+from nnunet_sfma.split_record import refuse_other_folds
 from nnunet_sfma.trainers.complete_plans import build_network, check_network, complete_plans, read_recipe
 from nnunet_sfma.trainers.epoch_length import count_slices
 from nnunet_sfma.trainers.online_dice import dice_per_class, hard_counts
@@ -121,10 +121,10 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         """nnU-Net's training and validation cases of the fold.
 
         Raises:
-            UserError: if test cases of ``nnunet-sfma splits`` are among them.
+            UserError: if test cases of ``nnunet-sfma splits`` are among them, or its split has no such fold.
         """
         train, val = super().do_split()
-        refuse_test_cases({*train, *val}, Path(self.preprocessed_dataset_folder_base), self.fold)
+        refuse_other_folds({*train, *val}, Path(self.preprocessed_dataset_folder_base), self.fold)
         return train, val
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:

@@ -182,3 +182,14 @@ def test_only_testing_scans_is_no_training_set(raw, source):
     root = releases.build_atlas_r2_0(source)
     sentence = fails(root / "Testing")
     assert "no training cases" in sentence and names(raw) == []
+
+
+def test_images_of_another_space_are_not_part_of_the_release(raw, source):
+    """Native-space derivatives may lie beside the normalised scan."""
+    root = releases.build_atlas_r2_0(source)
+    scan = "sub-r001s001_ses-1"
+    normalised = one(root, f"{scan}*T1w.nii.gz")
+    for ending in ("T1w", "label-L_desc-T1lesion_mask"):
+        write(mask(lesion=1), normalised.with_name(f"{scan}_space-orig_{ending}.nii.gz"))
+    target = convert(find(root), 501)
+    np.testing.assert_array_equal(voxels(target / f"labelsTr/{scan[4:]}.nii.gz"), sitk.GetArrayFromImage(mask()))

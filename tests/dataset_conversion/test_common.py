@@ -314,10 +314,11 @@ def test_target_made_from_something_else(raw, case, change):
 
 @pytest.mark.parametrize("lost", ["imagesTr/a_0000.nii.gz", "labelsTr", "provenance.json"])
 def test_target_that_lost_something(raw, case, lost):
-    target = write_dataset(5, "Test", [case("a")], DWI, LABELS)
+    made = case("a")
+    target = write_dataset(5, "Test", [made], DWI, LABELS)
     path = target / lost
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    sentence = fails(raw, [case("a")])
+    sentence = fails(raw, [made])
     assert "already exists" in sentence and "--overwrite" in sentence
     assert lost == "provenance.json" or lost.split("/")[0] in sentence
 
@@ -332,6 +333,40 @@ def test_leftovers_of_a_killed_conversion_do_not_hinder(raw, case, capsys):
     assert [path.name for path in raw.iterdir()] == [target.name]
     assert [path.name for path in (target / "imagesTr").iterdir()] == ["a_0000.nii.gz"]
     assert str(left) in capsys.readouterr().out
+
+
+def test_replacement_that_was_killed_is_put_right(raw, case):
+    """Killed while it removed the old data set, or between the two renames, when only the hidden name was left."""
+    replaced = raw / ".Dataset005_Test.replaced"
+    write_dataset(5, "Test", [case("a")], DWI, LABELS)
+    (replaced / "labelsTr").mkdir(parents=True)
+    write_dataset(5, "Test", [case("b")], DWI, LABELS, overwrite=True)
+    assert [path.name for path in raw.iterdir()] == ["Dataset005_Test"]
+    (raw / "Dataset005_Test").rename(replaced)
+    with pytest.raises(UserError):
+        write_dataset(5, "Test", [Case("c", lambda: ([], None))], DWI, LABELS)
+    assert [path.name for path in (raw / "Dataset005_Test" / "labelsTr").iterdir()] == ["b.nii.gz"]
+    assert [path.name for path in raw.iterdir()] == ["Dataset005_Test"]
+
+
+def test_cases_of_one_subject_get_folds_of_their_own(raw, volume, mask, monkeypatch, tmp_path):
+    """nnU-Net's planner takes them from the raw data set; what somebody made for it before is left alone."""
+    cases = [Case(f"s{i}_{t}", lambda: (([volume()]), mask()), subject=f"s{i}") for i in range(6) for t in (0, 1)]
+    folds = json.loads((write_dataset(5, "Test", cases, DWI, LABELS) / "splits_final.json").read_text())
+    assert len(folds) == 5
+    for fold in folds:
+        sides = [{case.split("_")[0] for case in fold[side]} for side in ("train", "val")]
+        assert not sides[0] & sides[1] and len(sides[0] | sides[1]) == 6
+    own = tmp_path / "preprocessed" / "Dataset006_Own"
+    own.mkdir(parents=True)
+    (own / "splits_final.json").write_text("[]")
+    monkeypatch.setenv("nnUNet_preprocessed", str(own.parent))
+    assert not (write_dataset(6, "Own", cases, DWI, LABELS) / "splits_final.json").exists()
+
+
+def test_cases_that_are_subjects_are_left_to_nnunets_folds(raw, volume, mask):
+    cases = [Case(f"s{i}", lambda: ([volume()], mask())) for i in range(6)]
+    assert not (write_dataset(5, "Test", cases, DWI, LABELS) / "splits_final.json").exists()
 
 
 def test_folder_that_another_conversion_holds(raw, case):
@@ -591,3 +626,19 @@ def test_running_conversion_keeps_its_folder_and_a_killed_one_loses_it(raw, case
     assert hidden.is_dir()
     target = write_dataset(5, "Test", [case()], DWI, LABELS)
     assert [path.name for path in raw.iterdir()] == [target.name]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_their_parent(raw, number):
+    """A cluster ends a job with SIGTERM, which leaves time to tidy up, and then with SIGKILL, which does not."""
+    process = subprocess.Popen([sys.executable, "-c", SLOW, "2", "8"], stderr=subprocess.PIPE, start_new_session=True)
+    hidden = raw / ".Dataset005_Test.unfinished"
+    deadline = time.monotonic() + 60
+    while not (hidden / "imagesTr").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(4)
+    process.send_signal(number)
+    # Workers hold the other end of the pipe, so this returns when the last of them is gone.
+    process.communicate(timeout=60)
+    assert process.returncode == (143 if number == signal.SIGTERM else -signal.SIGKILL)
+    assert hidden.exists() == (number == signal.SIGKILL)

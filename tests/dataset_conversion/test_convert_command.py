@@ -140,6 +140,54 @@ def test_convert_without_a_data_set_says_what_to_do():
 # Dry run
 
 
+def test_dry_run_names_what_is_missing(source, capsys):
+    build_synapse(source, training=[1, 2, *range(4, 11), *range(21, 40)], testing=range(61, 81))
+    main(["convert", "synapse", str(source), "--dry-run"])
+    assert "Training: 28 of 30 (2 missing: case0003, case0040)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("spoil", ["link", "empty"])
+def test_dry_run_tells_of_files_that_hold_nothing(tree, root, raw, spoil):
+    """As a checkout of git-annex or DataLad has them before the content is fetched."""
+    used = re.compile(r".*(?<!_4d)\.nii\.gz|.*\.jpg|train_1\.bmp")
+    path = next(path for path in sorted(root.rglob("*")) if used.fullmatch(path.name))
+    path.unlink()
+    path.symlink_to("nowhere") if spoil == "link" else path.touch()
+    sentence = refused(raw, tree, root, "--dry-run")
+    assert str(path) in sentence and ("points nowhere" if spoil == "link" else "is empty") in sentence
+
+
+def test_dry_run_of_a_test_part_alone_is_refused_as_the_conversion_is(raw, source):
+    tree = TREES["atlas-r2.0"]
+    root = tree.build(source)
+    shutil.rmtree(root / "Training")
+    for more in ((), ("--dry-run",)):
+        assert "no training cases" in refused(raw, tree, root, *more)
+
+
+def test_test_part_is_recognised_from_inside(source, monkeypatch, capsys):
+    root = TREES["atlas-r2.0"].build(source)
+    monkeypatch.chdir(root / "Testing")
+    with pytest.raises(UserError, match="no training cases"):
+        main(["convert", "atlas", ".", "--dry-run"])
+
+
+def test_source_that_holds_nnunet_raw(tree, source, monkeypatch, capsys):
+    """What was converted before is not taken for a part of the release."""
+    tree.build(source)
+    raw = source / "nnUNet_raw"
+    raw.mkdir()
+    monkeypatch.setenv("nnUNet_raw", str(raw))
+    convert(tree, source, 701)
+    convert(tree, source, 701)
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_size_of_pictures_is_bounded(raw, source):
+    tree = ONE_OF_EACH["isic2018"]
+    assert "--size 60000" in refused(raw, tree, tree.build(source), "--size", "60000")
+
+
 def test_dry_run_tells_layout_and_counts_and_writes_nothing(tree, root, capsys, monkeypatch):
     """It needs neither an id nor nnUNet_raw."""
     monkeypatch.delenv("nnUNet_raw", raising=False)
@@ -147,7 +195,7 @@ def test_dry_run_tells_layout_and_counts_and_writes_nothing(tree, root, capsys, 
     main(["convert", tree.dataset, str(root), "--dry-run", *tree.options])
     said = capsys.readouterr().out
     assert tree.layout in said.splitlines()[0] and str(root) in said
-    assert re.search(r"Training: \d+ of \d+ \(\d+ missing\)", said)
+    assert re.search(r"Training: \d+ of \d+ \(\d+ missing", said)
     assert f"{len(tree.training)} training and {len(tree.testing)} test cases" in said
     assert snapshot(root) == before
 
@@ -159,7 +207,10 @@ def test_dry_run_counts_against_the_published_totals(source, capsys):
     assert "Training: 30 of 30" in lines and "Testing: 20 of 20" in lines
     shutil.rmtree(root / "Testing")
     main(["convert", "synapse", str(root), "--dry-run"])
-    assert "Testing: 0 of 20 (20 missing)" in capsys.readouterr().out
+    assert (
+        "Testing: 0 of 20 (20 missing: case0061, case0062, case0063, case0064, case0065, ...)"
+        in capsys.readouterr().out
+    )
 
 
 def test_dry_run_as_json_says_the_same(tree, root, raw, capsys):

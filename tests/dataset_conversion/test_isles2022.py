@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 
-from dataset_conversion import release
+from dataset_conversion import found
 from dataset_conversion.isles2022 import find
 from nnunet_sfma.errors import UserError
 from tests.dataset_conversion.releases import one, write
@@ -16,7 +16,7 @@ LAYOUTS = ["zenodo", "challenge"]
 
 
 def convert(source: Path, dataset_id: int, modality: str = "dwi", processes: int = 1) -> Path:
-    return release.convert(find(source, modality), dataset_id, processes=processes)
+    return found.convert(find(source, modality), dataset_id, processes=processes)
 
 
 def fails(raw, *args, **kwargs):
@@ -56,7 +56,7 @@ def test_both_layouts_from_the_folder_and_its_parent(raw, tmp_path, build_isles,
     entries = json.loads((target / "dataset.json").read_text())
     assert entries["labels"] == {"background": 0, "lesion": 1} and entries["channel_names"] == {"0": "DWI"}
     said = capsys.readouterr().out
-    assert "Training: 2 of 250 (248 missing)" in said
+    assert "Training: 2 of 250 (248 missing: strokecase0003, strokecase0004" in said
     assert {"zenodo": "Zenodo release", "challenge": "challenge sample"}[layout] in said
 
 

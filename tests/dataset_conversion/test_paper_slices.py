@@ -80,9 +80,10 @@ def test_an_image_that_is_linear_in_space_stays_so(volume):
 
 
 @pytest.mark.parametrize("slices", ["all", "lesion"])
-def test_labels_come_back_unchanged_with_their_geometry(sliced, tmp_path, volume, slices):
+def test_labels_come_back_unchanged_with_their_geometry(sliced, tmp_path, volume, slices, capsys):
     folder = sliced(slices)
     main(["stack", "-d", "5", "-i", str(folder / "labelsTr"), "-o", str(tmp_path / "volumes")])
+    assert ("were filled with background" in capsys.readouterr().out) == (slices == "lesion")
     assert sorted(path.name for path in (tmp_path / "volumes").iterdir()) == ["c1.nii.gz", "c2.nii.gz"]
     grid = volume(size=SHAPE[::-1])
     for seed in (1, 2):
@@ -117,6 +118,28 @@ def test_wrong_predictions_end_in_one_sentence_and_leave_nothing(sliced, tmp_pat
         stack(folder / "labelsTr", folder, tmp_path / "out")
     assert said in str(error.value) and "\n" not in str(error.value)
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_output_may_be_the_empty_folder_one_is_in(sliced, tmp_path, monkeypatch):
+    folder = sliced()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert len(stack(folder / "labelsTr", folder, Path("."))) == 2
+    assert len(list((tmp_path / "here").iterdir())) == 2
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "null", '{"cases": []}', "{"])
+def test_damaged_provenance_ends_in_one_sentence(sliced, tmp_path, text):
+    folder = sliced()
+    (folder / "provenance.json").write_text(text)
+    with pytest.raises(UserError, match="does not consist of slices"):
+        stack(folder / "labelsTr", folder, tmp_path / "out")
+
+
+def test_volume_without_lesion_is_said_to_be_left_out(raw, volume, mask, capsys):
+    cases = [Case("a", lambda: Content([volume()], mask())), Case("b", lambda: Content([volume()], mask(empty=True)))]
+    write_dataset(5, "Slices", cases, {"0": "T1w"}, LABELS, cut=partial(cut, slices="lesion"))
+    assert "1 cases have no such slice and were left out (b)" in capsys.readouterr().out
 
 
 def test_output_that_holds_something_is_left_alone(sliced, tmp_path):

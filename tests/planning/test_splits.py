@@ -303,7 +303,14 @@ def test_conversion_and_splits_agree_on_what_is_kept(space):
         for i in range(10)
         for time in (0, 1)
     ]
-    write_dataset(27, "Made", cases, {"0": "MRI"}, {"background": 0, "lesion": 1}, provenance={"release": "atlas"})
+    write_dataset(
+        27,
+        "Made",
+        cases,
+        {"0": "MRI"},
+        {"background": 0, "lesion": 1},
+        provenance={"release": "atlas", "layout": "R1.2"},
+    )
     main(["splits", "-d", "27", "--scheme", "five-fold"])
     for fold in read(space, "splits_final.json"):
         assert sorted(int(subject[1:]) % 2 for subject in subjects(fold["val"])) == [0, 1]
@@ -328,6 +335,9 @@ def change(space: Workspace, edit) -> None:
         (lambda folds: folds[0]["val"].append("patient777_frame01"), "names patient777_frame01, which is not in"),
         (lambda folds: folds[0]["val"].append("patient019_frame01"), "names a case twice"),
         (lambda folds: folds[0].pop("val"), "is damaged"),
+        (lambda folds: folds[0]["train"].append(["a"]), "is damaged"),
+        (lambda folds: folds.clear(), "is damaged"),
+        (lambda folds: folds[0].update(val=[]), "Fold 0 (val) is empty"),
     ],
 )
 def test_check_refuses(space, edit, said):
@@ -355,6 +365,69 @@ def test_check_accepts_what_was_made_and_tells_of_changes(space, capsys):
     main(["splits", "-d", "27", "--check"])
     said = capsys.readouterr().out
     assert "was changed" in said and "1 training cases are in no fold" in said
+
+
+def test_check_refuses_a_fold_that_validates_on_its_training_cases(space):
+    """Only the paper's schemes without a validation set may."""
+    acdc(space)
+    main(["splits", "-d", "27", "--scheme", "five-fold"])
+    change(space, lambda folds: folds[0].update(val=folds[0]["train"]))
+    assert "trains and validates on" in fails("-d", "27", "--check")
+
+
+def test_check_tells_of_test_images_that_moved(space, monkeypatch):
+    acdc(space)
+    main(["splits", "-d", "27", "--scheme", "paper"])
+    moved = space.raw.rename(space.root / "moved")
+    monkeypatch.setenv("nnUNet_raw", str(moved))
+    assert "point nowhere" in fails("-d", "27", "--check")
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "provenance.json"])
+@pytest.mark.parametrize("text", ["{", "{}", "[]", "null", '{"options": {"release": "acdc"}, "cases": {"a": {}}}'])
+def test_damaged_data_set_ends_in_one_sentence(space, name, text):
+    folder = acdc(space)
+    (folder / name).write_text(text)
+    assert "is no complete raw data set" in fails("-d", "27", "--scheme", "five-fold")
+
+
+def test_damaged_splits_are_replaced_on_demand(space):
+    acdc(space)
+    main(["splits", "-d", "27", "--scheme", "five-fold"])
+    path = space.preprocessed / "Dataset027_Made" / "splits_final.json"
+    path.write_text("[{")
+    assert "is damaged" in fails("-d", "27", "--scheme", "five-fold")
+    main(["splits", "-d", "27", "--scheme", "five-fold", "--overwrite"])
+    assert len(read(space, "splits_final.json")) == 5
+
+
+def test_negative_seed(space):
+    acdc(space)
+    assert "--seed -1" in fails("-d", "27", "--scheme", "five-fold", "--seed", "-1")
+
+
+def test_splits_that_the_conversion_shipped_are_replaced_in_both_places_until_something_is_trained(space):
+    """nnU-Net's planner takes them from the raw data set, and insists that both places agree."""
+    folder = acdc(space)
+    shipped = json.dumps([{"train": ["patient001_frame01"], "val": ["patient002_frame01"]}])
+    preprocessed = space.preprocessed / "Dataset027_Made"
+    preprocessed.mkdir()
+    for place in (folder, preprocessed):
+        (place / "splits_final.json").write_text(shipped)
+    (space.results / "Dataset027_Made").mkdir()
+    assert "exists and differs" in fails("-d", "27", "--scheme", "paper")
+    (space.results / "Dataset027_Made").rmdir()
+    main(["splits", "-d", "27", "--scheme", "paper"])
+    assert json.loads((folder / "splits_final.json").read_text()) == read(space, "splits_final.json")
+
+
+def test_slices_that_were_chosen_by_their_labels_are_named(space, capsys):
+    folder = acdc(space)
+    provenance = json.loads((folder / "provenance.json").read_text())
+    provenance["options"]["paper_slices"] = "lesion"
+    (folder / "provenance.json").write_text(json.dumps(provenance))
+    main(["splits", "-d", "27", "--scheme", "five-fold"])
+    assert "chosen by their labels" in capsys.readouterr().out
 
 
 def test_check_without_splits(space):
