@@ -97,6 +97,8 @@ def write_dataset(
         spec = _Spec(folder, len(channel_names), frozenset(labels.values()), file_ending, cut)
         written = _write_cases(spec, jobs, processes, target.name)
         n_training = sum(len(case.identifiers) for case in written if case.split == "Tr")
+        if not n_training:
+            raise UserError(f"None of the training cases has a lesion, so nothing is left to write to {target.name}.")
         _write_dataset_json(folder, target.name, channel_names, labels, n_training, file_ending, about or {})
         _write_provenance(folder, target.name, written, options, request)
         _write_folds(folder, target.name)
@@ -421,14 +423,17 @@ def _case_entry(written: _Written, root: Path | None) -> dict:
 def _write_folds(folder: Path, name: str) -> None:
     """Where a subject has several cases: folds by subject, in the place from which nnU-Net's planner takes them.
 
-    nnU-Net's own folds are drawn by case. Splits that somebody has made for this data set are left to them.
+    nnU-Net's own folds are drawn by case. Splits that are there for this data set stay: models may be trained on them.
     """
-    training = read_raw_dataset(folder).training
-    n_subjects = len({member.subject for member in training})
-    made = Path(os.environ.get("nnUNet_preprocessed", ""), name, "splits_final.json").is_file()
-    if n_subjects < N_FOLDS or n_subjects == len(training) or made:
+    preprocessed = os.environ.get("nnUNet_preprocessed")
+    if preprocessed and Path(preprocessed, name, "splits_final.json").is_file():
+        print(
+            f"The splits of {name} in {preprocessed} stay as they are; see nnunet-sfma splits -d {name[7:10]} --check."
+        )
         return
-    (folder / "splits_final.json").write_text(json.dumps(five_folds(training), indent=2) + "\n")
+    training = read_raw_dataset(folder).training
+    if N_FOLDS <= len({member.subject for member in training}) < len(training):
+        (folder / "splits_final.json").write_text(json.dumps(five_folds(training), indent=2) + "\n")
 
 
 def _closing_message(target: Path, written: list[_Written]) -> str:

@@ -349,9 +349,9 @@ def test_replacement_that_was_killed_is_put_right(raw, case):
     assert [path.name for path in raw.iterdir()] == ["Dataset005_Test"]
 
 
-def test_cases_of_one_subject_get_folds_of_their_own(raw, volume, mask, monkeypatch, tmp_path):
+def test_cases_of_one_subject_get_folds_of_their_own(raw, volume, mask, monkeypatch, tmp_path, capsys):
     """nnU-Net's planner takes them from the raw data set; what somebody made for it before is left alone."""
-    cases = [Case(f"s{i}_{t}", lambda: (([volume()]), mask()), subject=f"s{i}") for i in range(6) for t in (0, 1)]
+    cases = [Case(f"s{i}_{t}", lambda: ([volume()], mask()), subject=f"s{i}") for i in range(6) for t in (0, 1)]
     folds = json.loads((write_dataset(5, "Test", cases, DWI, LABELS) / "splits_final.json").read_text())
     assert len(folds) == 5
     for fold in folds:
@@ -362,6 +362,7 @@ def test_cases_of_one_subject_get_folds_of_their_own(raw, volume, mask, monkeypa
     (own / "splits_final.json").write_text("[]")
     monkeypatch.setenv("nnUNet_preprocessed", str(own.parent))
     assert not (write_dataset(6, "Own", cases, DWI, LABELS) / "splits_final.json").exists()
+    assert "nnunet-sfma splits -d 006 --check" in capsys.readouterr().out
 
 
 def test_cases_that_are_subjects_are_left_to_nnunets_folds(raw, volume, mask):

@@ -142,6 +142,13 @@ def test_volume_without_lesion_is_said_to_be_left_out(raw, volume, mask, capsys)
     assert "1 cases have no such slice and were left out (b)" in capsys.readouterr().out
 
 
+def test_no_lesion_at_all(raw, volume, mask):
+    cases = [Case("b", lambda: Content([volume()], mask(empty=True)))]
+    with pytest.raises(UserError, match="None of the training cases has a lesion"):
+        write_dataset(5, "Slices", cases, {"0": "T1w"}, LABELS, cut=partial(cut, slices="lesion"))
+    assert not list(raw.iterdir())
+
+
 def test_output_that_holds_something_is_left_alone(sliced, tmp_path):
     folder = sliced()
     (tmp_path / "out").mkdir()
