@@ -632,12 +632,12 @@ def test_running_conversion_keeps_its_folder_and_a_killed_one_loses_it(raw, case
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_workers_end_with_their_parent(raw, number):
     """A cluster ends a job with SIGTERM, which leaves time to tidy up, and then with SIGKILL, which does not."""
-    process = subprocess.Popen([sys.executable, "-c", SLOW, "2", "8"], stderr=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen([sys.executable, "-c", SLOW, "2", "4"], stderr=subprocess.PIPE, start_new_session=True)
     hidden = raw / ".Dataset005_Test.unfinished"
     deadline = time.monotonic() + 60
     while not (hidden / "imagesTr").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    time.sleep(4)
+    time.sleep(3)
     process.send_signal(number)
     # Workers hold the other end of the pipe, so this returns when the last of them is gone.
     process.communicate(timeout=60)

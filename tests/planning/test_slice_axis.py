@@ -55,7 +55,7 @@ def grid(image: sitk.Image) -> tuple:
 def test_slices_lie_along_the_axis_and_predictions_as_the_image(workspace, axis, shape, tmp_path, capsys):
     own_data = workspace.preprocessed / workspace.plain / "nnUNetPlans_2d"
     before = contents(own_data)
-    main(["plan", "-d", "1", "--preset", "sfmanet", "--slice-axis", axis, *THICK_ENOUGH])
+    main(["plan", "-d", "1", "--preset", "sfmanet", "-np", "1", "--slice-axis", axis, *THICK_ENOUGH])
     name = f"sfmanet-{axis}"
     assert f"nnUNetv2_preprocess -d 1 -plans_name {name} -c 2d" in capsys.readouterr().out
     data, segmentation, properties = load_case(workspace, name, "case_0")
@@ -76,7 +76,7 @@ def test_plan_is_made_for_the_new_plane(workspace, axis, forward, backward, plan
     fingerprint = workspace.preprocessed / workspace.plain / "dataset_fingerprint.json"
     shapes = {"shapes_after_crop": [[20, 40, 32]] * 6}
     fingerprint.write_text(json.dumps({**json.loads(fingerprint.read_text()), **shapes}))
-    main(["plan", "-d", "1", "--preset", "sfmanet", "--slice-axis", axis])
+    main(["plan", "-d", "1", "--preset", "sfmanet", "-np", "1", "--slice-axis", axis])
     printed = capsys.readouterr().out
     assert f"its slices lie along {axis}, those of nnU-Net's own plan along z" in printed
     assert "U-Net configuration" not in printed
@@ -104,7 +104,7 @@ def test_planner_is_nnunets_own_but_for_the_axis(workspace):
 
 def test_plans_along_one_axis_share_their_data_unless_the_spacing_differs(workspace):
     for arguments in (["sfmanet"], ["danie-s"], ["sfmanet", "--name", "coarse", "--set", "spacing=[4.0,2.0]"]):
-        main(["plan", "-d", "1", "--preset", *arguments, "--slice-axis", "x", *THICK_ENOUGH])
+        main(["plan", "-d", "1", "--preset", *arguments, "-np", "1", "--slice-axis", "x", *THICK_ENOUGH])
     names = [
         read(workspace, name)["configurations"]["2d"]["data_identifier"]
         for name in ("sfmanet-x", "danie-s-x", "coarse")
@@ -125,13 +125,13 @@ def test_nnunets_own_axis_shares_nnunets_data(workspace, capsys):
 def test_only_the_new_plans_are_written(workspace):
     folder = workspace.preprocessed / workspace.plain
     before = contents(folder)
-    main(["plan", "-d", "1", "--preset", "sfmanet", "--slice-axis", "x", *THICK_ENOUGH])
+    main(["plan", "-d", "1", "--preset", "sfmanet", "-np", "1", "--slice-axis", "x", *THICK_ENOUGH])
     after = {name: content for name, content in contents(folder).items() if not name.startswith("nnUNetPlans-x_2d/")}
     assert after.pop("sfmanet-x.json") and after == before
 
 
 def test_data_of_an_axis_is_made_once_and_again_for_changed_plans(workspace, capsys):
-    command = ["plan", "-d", "1", "--preset", "sfmanet", "--slice-axis", "x", *THICK_ENOUGH]
+    command = ["plan", "-d", "1", "--preset", "sfmanet", "-np", "1", "--slice-axis", "x", *THICK_ENOUGH]
     main(command)
     data = workspace.preprocessed / workspace.plain / "nnUNetPlans-x_2d"
     made = (data / "case_0.pkl").stat().st_mtime_ns
@@ -152,7 +152,7 @@ def test_data_of_an_axis_is_made_once_and_again_for_changed_plans(workspace, cap
 
 def test_plans_of_another_axis_are_not_replaced(workspace):
     main(["plan", "-d", "1", "--preset", "sfmanet", "--name", "mine"])
-    again = ["plan", "-d", "1", "--preset", "sfmanet", "--name", "mine", "--slice-axis", "x", *THICK_ENOUGH]
+    again = ["plan", "-d", "1", "--preset", "sfmanet", "--name", "mine", "-np", "1", "--slice-axis", "x", *THICK_ENOUGH]
     with pytest.raises(UserError, match="exists and differs"):
         main(again)
     assert read(workspace, "mine")["transpose_forward"] == [0, 1, 2]
