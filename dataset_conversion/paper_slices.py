@@ -115,9 +115,7 @@ def _resized(array: np.ndarray, shape: tuple[int, int], interpolation: int) -> s
     scale = [old / new for old, new in zip(array.shape[::-1], shape[::-1], strict=True)]
     # The first centre moves from half an old pixel to half a new one; outside the outermost centres the edge counts.
     origin = [(step - 1) / 2 for step in scale]
-    resized = sitk.Resample(
-        image, shape[::-1], sitk.Transform(), interpolation, origin, scale, (1, 0, 0, 1), 0, image.GetPixelID(), True
-    )
+    resized = sitk.Resample(image, shape[::-1], sitk.Transform(), interpolation, origin, scale)
     resized.SetOrigin((0, 0))
     resized.SetSpacing((1, 1))
     return resized
