@@ -76,7 +76,7 @@ def find(source: Path) -> Found:
     images = only_one(scans, found.problems)
     has_testing = "Testing" in RELEASE.totals[name]
     without_masks = {s for s, path in images.items() if has_testing and is_testing(path, source) and s not in masks}
-    for scan in in_pairs({scan: 0 for scan in images if scan not in without_masks}, masks, found.problems):
+    for scan in in_pairs(set(images) - without_masks, masks, found.problems):
         found.cases.append(_case(scan, images[scan], masks[scan], layout))
     found.test_cases = [
         Case.from_files(_identifier(scan), [images[scan]], part="Testing", subject=_subject(scan, layout))

@@ -42,6 +42,8 @@ from dataset_conversion.whole_folder import all_or_nothing, undisturbed
 from nnunet_sfma import __version__
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.nnunet_folders import nnunet_folder
+from nnunet_sfma.sentences import first_few
+from nnunet_sfma.split_record import SPLITS_FILE
 
 
 def write_dataset(
@@ -426,14 +428,14 @@ def _write_folds(folder: Path, name: str) -> None:
     nnU-Net's own folds are drawn by case. Splits that are there for this data set stay: models may be trained on them.
     """
     preprocessed = os.environ.get("nnUNet_preprocessed")
-    if preprocessed and Path(preprocessed, name, "splits_final.json").is_file():
+    if preprocessed and Path(preprocessed, name, SPLITS_FILE).is_file():
         print(
             f"The splits of {name} in {preprocessed} stay as they are; see nnunet-sfma splits -d {name[7:10]} --check."
         )
         return
     training = read_raw_dataset(folder).training
     if N_FOLDS <= len({member.subject for member in training}) < len(training):
-        (folder / "splits_final.json").write_text(json.dumps(five_folds(training), indent=2) + "\n")
+        (folder / SPLITS_FILE).write_text(json.dumps(five_folds(training), indent=2) + "\n")
 
 
 def _closing_message(target: Path, written: list[_Written]) -> str:
@@ -452,4 +454,4 @@ def _closing_message(target: Path, written: list[_Written]) -> str:
 
 
 def _some(names: list[str]) -> str:
-    return f" ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})" if names else ""
+    return f" ({first_few(names)})" if names else ""

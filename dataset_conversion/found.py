@@ -10,6 +10,7 @@ from dataset_conversion.cases import Case, Content, Piece
 from dataset_conversion.common import write_dataset
 from dataset_conversion.release import Release
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.sentences import first_few
 
 
 @dataclass
@@ -122,13 +123,10 @@ def describe(found: Found) -> list[str]:
     """What was found, for people: layout, counts against the official totals, notes."""
     lines = [f"{found.release.title}, {found.layout}, in {found.source}"]
     for part, (count, total) in found.counts.items():
-        lacking = f" ({total - count} missing{_named(found.missing(part))})" if count < total else ""
+        names = first_few(found.missing(part))
+        lacking = f" ({total - count} missing{names and f': {names}'})" if count < total else ""
         lines.append(f"  {part}: {count} of {total}{lacking or (' (more than published)' if count > total else '')}")
     return lines + [f"  Note: {note}" for note in found.notes]
-
-
-def _named(names: list[str]) -> str:
-    return f": {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}" if names else ""
 
 
 def to_json(found: Found) -> str:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from dataset_conversion.cases import Case, Content
 from dataset_conversion.found import Found
-from dataset_conversion.pictures import check_same_size, open_picture, to_rgb_image
+from dataset_conversion.pictures import as_rgb, check_same_size, open_picture, to_rgb_image
 from dataset_conversion.release import Release
 from dataset_conversion.release_files import by_key, in_pairs, list_files, nothing_found, only_one
 from nnunet_sfma.errors import UserError
@@ -98,7 +98,7 @@ def _part(path: Path, folder: re.Pattern) -> str | None:
 def _load(image_path: Path, mask_path: Path, size: int) -> Content:
     picture, mask = open_picture(image_path), open_picture(mask_path)
     check_same_size(picture, image_path, mask, mask_path)
-    picture, mask = picture.convert("RGB"), mask.convert("L")
+    picture, mask = as_rgb(picture), mask.convert("L")
     if size:
         picture = picture.resize((size, size), Image.Resampling.BOX)
         mask = mask.resize((size, size), Image.Resampling.NEAREST)

@@ -20,10 +20,15 @@ from tqdm import tqdm
 from dataset_conversion.cases import Content, Piece
 from dataset_conversion.found import Found
 from dataset_conversion.image_files import read_image, write_image
+from dataset_conversion.raw_dataset import DAMAGED
 from nnunet_sfma.errors import UserError
 
 SIZE = 256
 RESAMPLING = "image: linear, label: nearest, pixel centres aligned"
+CHOSEN_BY_LABEL = (
+    "The slices are chosen by their labels (--slices lesion), those of validation and test cases too: scores are "
+    "higher than on whole volumes."
+)
 
 
 def prepare(found: Found, slices: str) -> "partial[Iterator[Piece]]":
@@ -36,10 +41,7 @@ def prepare(found: Found, slices: str) -> "partial[Iterator[Piece]]":
     found.dataset_name += f"_slices{SIZE}" + ("_lesion" if slices == "lesion" else "")
     found.options |= {"paper_slices": slices, "axis": "x", "size": SIZE, "resampling": RESAMPLING}
     if slices == "lesion":
-        found.notes.append(
-            "Slices are chosen by their labels, those of later validation and test cases too: scores are higher than "
-            "on whole volumes."
-        )
+        found.notes.append(CHOSEN_BY_LABEL)
     return partial(cut, slices=slices)
 
 
@@ -125,7 +127,7 @@ def _sliced_cases(dataset: Path) -> dict[str, dict]:
     try:
         cases = json.loads((dataset / "provenance.json").read_text())["cases"]
         sliced = {case: entry for case, entry in cases.items() if "slices" in entry}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except DAMAGED:
         sliced = {}
     if not sliced:
         raise UserError(f"{dataset} does not consist of slices: give the data set that --paper-slices wrote with -d.")

@@ -36,9 +36,14 @@ def check_same_size(image: Image.Image, image_path: Path, mask: Image.Image, mas
         )
 
 
+def as_rgb(picture: Image.Image) -> Image.Image:
+    """The picture in red, green and blue; itself, not a copy of its many pixels, if it is that already."""
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
 def to_rgb_image(picture: Image.Image) -> sitk.Image:
     """A picture as an image of three 8-bit components, red, green and blue."""
-    return sitk.GetImageFromArray(np.asarray(picture.convert("RGB")), isVector=True)
+    return sitk.GetImageFromArray(np.asarray(as_rgb(picture)), isVector=True)
 
 
 def _size(picture: Image.Image) -> str:

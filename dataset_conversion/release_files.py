@@ -49,7 +49,7 @@ def only_one(files: Mapping[str, Sequence[Path]], problems: list[str]) -> dict[s
     return {key: paths[0] for key, paths in files.items()}
 
 
-def in_pairs(images: Mapping[str, object], masks: Mapping[str, object], problems: list[str]) -> list[str]:
+def in_pairs(images: Iterable[str], masks: Iterable[str], problems: list[str]) -> list[str]:
     """The keys with an image and a mask, sorted; what lacks its counterpart is added to the problems."""
     problems += [f"{key} has an image but no mask" for key in sorted(set(images) - set(masks))]
     problems += [f"{key} has a mask but no image" for key in sorted(set(masks) - set(images))]

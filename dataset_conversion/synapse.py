@@ -50,7 +50,7 @@ def find(source: Path, labels: str = "transunet") -> Found:
     if not images and not masks:
         raise nothing_found(source, RELEASE)
     testing = {number for number, path in images.items() if is_testing(path, source) and number not in masks}
-    for number in in_pairs({number: 0 for number in images if number not in testing}, masks, found.problems):
+    for number in in_pairs(set(images) - testing, masks, found.problems):
         load = partial(_load, images[number], masks[number], labels)
         found.cases.append(Case(f"case{number}", load, (images[number], masks[number])))
     found.test_cases = [

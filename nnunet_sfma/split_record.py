@@ -12,6 +12,7 @@ from pathlib import Path
 from nnunet_sfma.errors import UserError
 
 NAME = "split_record.json"
+SPLITS_FILE = "splits_final.json"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def refuse_other_folds(cases: set[str], folder: Path, fold: int | str) -> None:
         UserError: if one of the cases is a test case, or the split has no such fold.
     """
     record = read_split_record(folder)
-    n_folds = len(json.loads((folder / "splits_final.json").read_text())) if record else 0
+    n_folds = len(json.loads((folder / SPLITS_FILE).read_text())) if record else 0
     if record and fold != "all" and int(fold) >= n_folds:
         folds = "fold 0" if n_folds == 1 else f"folds 0 to {n_folds - 1}"
         raise UserError(f"The split in {folder} has no fold {fold}: train {folds}.")

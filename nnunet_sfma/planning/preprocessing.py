@@ -5,8 +5,7 @@ from pathlib import Path
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.nnunet_folders import nnunet_folder
-
-CONFIGURATION = "2d"
+from nnunet_sfma.planning.make_plans import CONFIGURATION
 
 
 def preprocess(plans: Path, processes: int, afresh: bool = False) -> bool:

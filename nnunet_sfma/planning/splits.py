@@ -14,14 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dataset_conversion.folds import SEED, Fold, deal, five_folds, fold
+from dataset_conversion.paper_slices import CHOSEN_BY_LABEL
 from dataset_conversion.raw_dataset import RawDataset, read_raw_dataset
 from dataset_conversion.release import Release
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.files import replace_texts
 from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
-from nnunet_sfma.split_record import NAME, SplitRecord, read_split_record, split_checksum
+from nnunet_sfma.sentences import first_few
+from nnunet_sfma.split_record import NAME, SPLITS_FILE, SplitRecord, read_split_record, split_checksum
 
-SPLITS_FILE = "splits_final.json"
 TEST_FOLDER = "test_split"
 VALIDATED_ON_TRAINING = (
     "The published division has no validation set: nnU-Net validates on the training cases, as in its fold 'all', so "
@@ -30,10 +31,6 @@ VALIDATED_ON_TRAINING = (
 EACH_CASE_ALONE = (
     "The data set has no provenance.json, so each case counts as a subject of its own; if somebody was scanned twice, "
     "write the folds by hand and check them with --check."
-)
-CHOSEN_BY_LABEL = (
-    "The slices were chosen by their labels (--slices lesion), those of validation and test cases too: scores are "
-    "higher than on whole volumes."
 )
 
 
@@ -104,7 +101,7 @@ def check_splits(dataset: int | str) -> list[str]:
     used = {case for one in folds for side in ("train", "val") for case in one[side]} | set(test)
     unused = [member.identifier for member in raw.training if member.identifier not in used]
     if unused:
-        notes.append(f"{len(unused)} training cases are in no fold ({', '.join(unused[:3])}, ...).")
+        notes.append(f"{len(unused)} training cases are in no fold ({first_few(unused, 3)}).")
     return [*_fold_lines(folds, raw), f"sha256 {checksum}", *(f"Note: {note}" for note in notes)]
 
 
@@ -194,7 +191,7 @@ def _listed(raw: RawDataset, split: Mapping, seed: int) -> Division:
     if missing:
         raise UserError(
             f"{raw.folder.name} lacks {len(missing)} of the {len(wanted)} subjects in the paper's list "
-            f"({', '.join(missing[:3])}, ...): convert the complete release, or use --scheme five-fold."
+            f"({first_few(missing, 3)}): convert the complete release, or use --scheme five-fold."
         )
     train, val, test = ([case for subject in split[side] or [] for case in by_subject[subject]] for side in _SIDES)
     return Division([fold(train, val or train)], sorted(test), "")
