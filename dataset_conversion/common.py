@@ -7,17 +7,11 @@ into a hidden folder beside the final one. The final name appears only when all 
 import hashlib
 import json
 import math
-import multiprocessing
 import os
 import re
-import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,7 +19,6 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
 from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
-from tqdm import tqdm
 
 from dataset_conversion.cases import Case, Content, Piece
 from dataset_conversion.folds import N_FOLDS, five_folds
@@ -38,12 +31,14 @@ from dataset_conversion.image_files import (
     write_image,
 )
 from dataset_conversion.raw_dataset import read_raw_dataset
-from dataset_conversion.whole_folder import all_or_nothing, undisturbed
+from dataset_conversion.whole_folder import all_or_nothing
 from nnunet_sfma import __version__
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.files import sha256
 from nnunet_sfma.nnunet_folders import nnunet_folder
 from nnunet_sfma.sentences import first_few
 from nnunet_sfma.split_record import SPLITS_FILE
+from nnunet_sfma.workers import in_parallel
 
 
 def write_dataset(
@@ -234,43 +229,7 @@ def _write_cases(spec: _Spec, jobs: list[tuple[Case, str]], processes: int, titl
     """All cases, in the order of ``jobs``."""
     for split in {split for _, split in jobs}:
         (spec.folder / f"images{split}").mkdir()
-    results = _write_parallel(spec, jobs, processes) if processes > 1 else _write_serial(spec, jobs)
-    with closing(results), tqdm(results, total=len(jobs), desc=title, unit="case", disable=None) as bar:
-        return list(bar)
-
-
-def _write_serial(spec: _Spec, jobs: list[tuple[Case, str]]) -> Generator[_Written, None, None]:
-    for case, split in jobs:
-        yield _write_case(spec, case, split)
-
-
-def _write_parallel(spec: _Spec, jobs: list[tuple[Case, str]], processes: int) -> Generator[_Written, None, None]:
-    # A UserError is a SystemExit: it would end a worker of multiprocessing.Pool, and the pool would wait for ever.
-    executor = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
-    try:
-        # Ctrl-C reaches all processes of a terminal; workers inherit that they are to leave it to their parent.
-        with undisturbed():
-            futures = [executor.submit(_write_case, spec, case, split) for case, split in jobs]
-        for future in futures:
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise UserError(
-            "A worker process ended unexpectedly, most likely for lack of memory; convert again with fewer processes."
-        ) from error
-    finally:
-        # Workers have to be at rest before their folder can be removed; a shutdown that is interrupted hangs for ever.
-        with undisturbed():
-            executor.shutdown(wait=True, cancel_futures=True)
-
-
-def _end_with_parent() -> None:
-    """A worker waits for its next case for ever, even if its parent was killed."""
-
-    def wait() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
+    return list(in_parallel(_write_case, [(spec, case, split) for case, split in jobs], processes, title))
 
 
 def _write_case(spec: _Spec, case: Case, split: str) -> _Written:
@@ -283,7 +242,7 @@ def _write_case(spec: _Spec, case: Case, split: str) -> _Written:
         write_image(extra, _made(spec.folder / f"{kind}{split}") / f"{case.identifier}{spec.file_ending}")
     foreground = None if content.label is None else _foreground(content.label)
     grid = describe_grid(content.images[0]) if spec.cut else None
-    checksums = {path: _sha256(path) for path in case.sources}
+    checksums = {path: sha256(path) for path in case.sources}
     return _Written(case, split, identifiers, foreground, list(content.notes), grid, checksums)
 
 
@@ -368,14 +327,6 @@ def _on_grid(image: sitk.Image, reference: sitk.Image) -> sitk.Image:
     for key in copy.GetMetaDataKeys():
         copy.EraseMetaData(key)
     return copy_grid(copy, reference)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(partial(file.read, 2**20), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 # The dataset's own files

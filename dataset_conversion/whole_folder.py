@@ -3,13 +3,12 @@
 import fcntl
 import os
 import shutil
-import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.interruptions import termination_as_exit, undisturbed
 
 
 @contextmanager
@@ -19,7 +18,7 @@ def all_or_nothing(target: Path) -> Iterator[Path]:
     Its fixed name also keeps two conversions from writing one dataset at a time; nnU-Net does not see it.
     """
     folder = target.with_name(f".{target.name}.unfinished")
-    with _locked_and_empty(folder), _termination_as_exit():
+    with _locked_and_empty(folder), termination_as_exit():
         _restore(target)
         try:
             yield folder
@@ -102,33 +101,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink()
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Ignore Ctrl-C and termination in the block, so that an impatient second one cannot stop the tidying up."""
-    with _handled(signal.SIGINT, signal.SIG_IGN), _handled(signal.SIGTERM, signal.SIG_IGN):
-        yield
-
-
-@contextmanager
-def _termination_as_exit() -> Iterator[None]:
-    """A cluster ends its jobs with SIGTERM, which by itself leaves no time to tidy up."""
-
-    def leave(number: int, frame) -> None:
-        raise SystemExit(128 + number)
-
-    with _handled(signal.SIGTERM, leave):
-        yield
-
-
-@contextmanager
-def _handled(number: int, handler) -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        signal.signal(number, previous)

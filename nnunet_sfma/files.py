@@ -1,7 +1,9 @@
-"""Text files that are whole or not there."""
+"""Text files that are whole or not there; checksums."""
 
+import hashlib
 import os
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from nnunet_sfma.errors import UserError
@@ -34,3 +36,12 @@ def replace_texts(texts: Mapping[Path, str]) -> None:
     finally:
         for left in partial.values():
             left.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """The checksum of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(partial(file.read, 2**20), b""):
+            digest.update(block)
+    return digest.hexdigest()
