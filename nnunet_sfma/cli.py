@@ -30,6 +30,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_splits(commands)
     _add_plan(commands)
     _add_stack(commands)
+    _add_evaluate(commands)
+    _add_compare(commands)
+    _add_report(commands)
+    _add_explain(commands)
     _add_networks(commands)
     _add_weights(commands)
     _add_doctor(commands)
@@ -260,6 +264,150 @@ def _stack(args: argparse.Namespace) -> None:
 
     volumes = stack(args.predictions, nnunet_folder("nnUNet_raw") / dataset_name(args.dataset), args.output)
     print(f"Wrote {len(volumes)} volumes to {args.output}")
+
+
+def _add_evaluate(commands) -> None:
+    parser = commands.add_parser("evaluate", help="all metrics of a cross-validation, or of a folder of predictions")
+    _add_model(parser, required=False)
+    parser.add_argument("-f", dest="folds", nargs="+", type=int, metavar="FOLD", help="only these folds (all)")
+    parser.add_argument("-i", dest="predictions", type=Path, help="instead of a model: a folder of predictions")
+    parser.add_argument("-l", dest="labels", type=Path, help="with -i: the folder of their labels")
+    parser.add_argument("-djfile", type=Path, help="with -i: dataset.json, if the predictions have none beside them")
+    parser.add_argument(
+        "-o", dest="output", type=Path, help="folder for the results (evaluation, in the model's or -i)"
+    )
+    parser.add_argument("--empty", default="nnunet", help="empty masks: nnunet (no value), challenge (1), transunet")
+    parser.add_argument("--average", default="volume", help="overlaps of a volume, or the mean over its slices: slice")
+    parser.add_argument("--miou", default="foreground", help="mIoU: foreground, or with-background")
+    parser.add_argument("--f1", default="mean-of-f1", help="mean-of-f1, or f1-of-means")
+    parser.add_argument("--distances", default="mm", help="mm, or voxel as much of the literature has them")
+    parser.add_argument("--nsd-tolerance", type=float, default=1.0, help="of NSD, in the unit of the distances (1)")
+    _add_processes(parser)
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    parser.set_defaults(run=_evaluate)
+
+
+def _add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    parser.add_argument("-d", dest="dataset", required=required, help="id or name of a data set")
+    parser.add_argument("-tr", dest="trainer", required=required, help="trainer of the model")
+    parser.add_argument("-p", dest="plans", default="nnUNetPlans", help="plans of the model (nnUNetPlans)")
+    parser.add_argument("-c", dest="configuration", default="2d", help="configuration of the model (2d)")
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    import json
+
+    from nnunet_sfma.evaluation.conventions import Conventions
+    from nnunet_sfma.evaluation.evaluate import evaluate
+    from nnunet_sfma.evaluation.tables import describe
+
+    conventions = Conventions(args.empty, args.average, args.miou, args.f1, args.distances, args.nsd_tolerance)
+    evaluation = evaluate(_source(args), conventions, args.output, args.processes, _typed())
+    if args.json:
+        print(json.dumps({key: evaluation[key] for key in ("path", "convention", "missing", "summary")}, indent=2))
+    else:
+        print(describe(evaluation))
+
+
+def _source(args: argparse.Namespace):
+    from nnunet_sfma.evaluation.cross_validation import from_cross_validation
+    from nnunet_sfma.evaluation.sources import from_folder
+
+    if (args.predictions is None) != (args.labels is None):
+        raise UserError("A folder of predictions needs its labels: give both -i and -l.")
+    if args.predictions is not None:
+        if args.dataset or args.trainer or args.folds:
+            raise UserError("Give either a model (-d, -tr, -p, -c, -f) or a folder of predictions (-i, -l).")
+        return from_folder(args.predictions, args.labels, args.djfile)
+    if not (args.dataset and args.trainer):
+        raise UserError("Say what to evaluate: a model with -d and -tr, or a folder of predictions with -i and -l.")
+    return from_cross_validation(args.dataset, args.trainer, args.plans, args.configuration, args.folds)
+
+
+def _typed() -> str:
+    import shlex
+
+    return shlex.join(["nnunet-sfma", *sys.argv[1:]])
+
+
+def _add_compare(commands) -> None:
+    parser = commands.add_parser("compare", help="models beside each other and beside the papers' tables")
+    _add_evaluations(parser)
+    parser.add_argument("--metrics", nargs="+", metavar="KEY", help="for the tests between models (dice, hd95)")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.set_defaults(run=_compare)
+
+
+def _add_evaluations(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "evaluations", nargs="+", type=Path, metavar="EVALUATION", help="folders that nnunet-sfma evaluate wrote"
+    )
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from nnunet_sfma.evaluation.compare import compare, format_comparison, to_json
+    from nnunet_sfma.evaluation.evaluation_file import read_evaluation
+
+    evaluations = [read_evaluation(path) for path in args.evaluations]
+    comparison = compare(evaluations, evaluations[0]["dataset"]["release"], args.metrics)
+    print(to_json(comparison) if args.json else format_comparison(comparison))
+
+
+def _add_report(commands) -> None:
+    parser = commands.add_parser("report", help="one HTML file to look at, and the tables as Markdown, CSV and LaTeX")
+    _add_evaluations(parser)
+    parser.add_argument("-o", dest="output", type=Path, default=Path("report.html"), help="the file (report.html)")
+    parser.add_argument("--title", help="of the report")
+    parser.add_argument(
+        "--colours",
+        choices=["safe", "paper"],
+        default="safe",
+        help="of overlays: for everybody, or as in SFMANet's paper",
+    )
+    parser.set_defaults(run=_report)
+
+
+def _report(args: argparse.Namespace) -> None:
+    from nnunet_sfma.evaluation.evaluation_file import read_evaluation
+    from nnunet_sfma.reporting.report import write_report
+
+    evaluations = [read_evaluation(path) for path in args.evaluations]
+    written = write_report(evaluations, args.output, args.colours, args.title)
+    print(f"Wrote {written[0]}, and {len(written) - 1} tables beside it.")
+
+
+def _add_explain(commands) -> None:
+    parser = commands.add_parser("explain", help="draw what the network attends to in a case")
+    _add_model(parser)
+    parser.add_argument("-f", dest="fold", default="0", help="fold of the model (0)")
+    parser.add_argument("--case", required=True, help="identifier of a case in imagesTr or imagesTs")
+    parser.add_argument(
+        "--slice", dest="slice_index", type=int, help="number of the slice (the one with most foreground)"
+    )
+    parser.add_argument("--class", dest="class_name", help="name of the class (the first)")
+    parser.add_argument("-chk", dest="checkpoint", default="checkpoint_final.pth", help="checkpoint_final.pth")
+    parser.add_argument("-device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("-o", dest="output", type=Path, help="folder (evaluation/explain in the model's)")
+    parser.set_defaults(run=_explain)
+
+
+def _explain(args: argparse.Namespace) -> None:
+    from nnunet_sfma.explaining.explain import explain
+
+    written = explain(
+        args.dataset,
+        args.trainer,
+        args.plans,
+        args.configuration,
+        args.fold,
+        args.case,
+        slice_index=args.slice_index,
+        class_name=args.class_name,
+        output=args.output,
+        checkpoint=args.checkpoint,
+        device=args.device,
+    )
+    print(f"Wrote {len(written)} files to {written[0].parent}; nnunet-sfma report shows them.")
 
 
 def _add_networks(commands) -> None:

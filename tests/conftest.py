@@ -2,9 +2,10 @@
 
 import os
 
-# both are read once, at import: nnU-Net's worker processes, and threads that sleep instead of spin while they wait,
-# which on few and busy cores is faster by an order of magnitude
+# all are read once, at import: nnU-Net's worker processes; one thread for each of pytest's processes; and threads that
+# sleep instead of spin while they wait, which on few and busy cores is faster by an order of magnitude
 os.environ["nnUNet_def_n_proc"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 import json

@@ -1,0 +1,211 @@
+"""The folds of a cross-validation as nnU-Net leaves them in nnUNet_results: what is finished, and what is not."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from nnunetv2.utilities.file_path_utilities import get_output_folder
+
+from nnunet_sfma.errors import UserError
+from nnunet_sfma.evaluation.measure import EvaluatedCase
+from nnunet_sfma.evaluation.sources import Source, read_json
+from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
+from nnunet_sfma.sentences import first_few
+from nnunet_sfma.split_record import SPLITS_FILE, read_split_record, split_checksum
+
+CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
+CURVES = ("train_losses", "val_losses", "mean_fg_dice", "ema_fg_dice", "train_dice", "lrs")
+
+
+def from_cross_validation(
+    dataset: int | str, trainer: str, plans_name: str, configuration: str, folds: Sequence[int] | None = None
+) -> Source:
+    """The validation predictions of a model's folds, and the data set's ``gt_segmentations``.
+
+    Args:
+        dataset: id or name.
+        trainer, plans_name, configuration: of the model.
+        folds: some of the split's folds; all of them if None. Folds that are asked for have to be finished.
+
+    Raises:
+        UserError: if the model, the split or a label is not there, folds that were asked for are not finished, or
+            results of another trainer, other plans or another split lie among them.
+    """
+    name = dataset_name(dataset)
+    nnunet_folder("nnUNet_results")
+    model = Path(get_output_folder(name, trainer, plans_name, configuration))
+    if not model.is_dir():
+        raise UserError(f"There is no model in {model}: train it, or check -d, -tr, -p and -c.")
+    plans, dataset_json = read_json(model / "plans.json"), read_json(model / "dataset.json")
+    preprocessed = nnunet_folder("nnUNet_preprocessed") / name
+    splits = _splits(preprocessed)
+    wanted = _wanted(folds, len(splits))
+    command = f"nnUNetv2_train {name[7:10].lstrip('0')} {configuration} {{}} -tr {trainer} -p {plans_name}"
+    ending = dataset_json["file_ending"]
+    states = [
+        _state(model, number, splits[number]["val"], ending, plans, trainer, configuration, command)
+        for number in wanted
+    ]
+    missing = [state.pop("problem") for state in states]
+    missing = [sentence for sentence in missing if sentence]
+    if missing and folds is not None:
+        raise UserError(missing[0])
+    _refuse_different_plans(states)
+    cases = [
+        EvaluatedCase(
+            case=case,
+            fold=state["fold"],
+            prediction=_validation(model, state["fold"]) / f"{case}{ending}",
+            reference=_reference(preprocessed, case, ending),
+            instances=_instances(name, case, ending),
+            probabilities=_if_there(_validation(model, state["fold"]) / f"{case}.npz"),
+        )
+        for state in states
+        if state["state"] == "finished"
+        for case in sorted(splits[state["fold"]]["val"])
+    ]
+    if not cases:
+        raise UserError(missing[0])
+    raw = nnunet_folder("nnUNet_raw") / name
+    return Source(
+        name=f"{trainer} / {plans_name} / {configuration}",
+        output=model / "evaluation",
+        cases=cases,
+        dataset_json=dataset_json,
+        plans=plans,
+        configuration=configuration,
+        trainer=trainer,
+        model_folder=model,
+        split=_describe_split(preprocessed, splits),
+        folds=states,
+        missing=missing,
+        subset=len(wanted) < len(splits),
+        raw=raw if raw.is_dir() else None,
+        images=raw / "imagesTr",
+    )
+
+
+def _splits(preprocessed: Path) -> list[dict]:
+    path = preprocessed / SPLITS_FILE
+    if not path.is_file():
+        raise UserError(f"There is no {path}: nnU-Net writes it with the first fold, or nnunet-sfma splits does.")
+    return read_json(path)
+
+
+def _wanted(folds: Sequence[int] | None, number: int) -> list[int]:
+    wanted = list(range(number)) if folds is None else sorted(set(folds))
+    unknown = [fold for fold in wanted if fold >= number]
+    if unknown:
+        raise UserError(f"The split has no fold {unknown[0]}: it has folds 0 to {number - 1}.")
+    return wanted
+
+
+def _validation(model: Path, fold: int) -> Path:
+    return model / f"fold_{fold}" / "validation"
+
+
+def _state(
+    model: Path, fold: int, cases: list[str], ending: str, plans: dict, trainer: str, configuration: str, command: str
+) -> dict:
+    """The entry of ``folds`` in evaluation.json, with "problem": a sentence on what is missing, or None."""
+    folder = model / f"fold_{fold}"
+    command = command.format(fold)
+    checkpoint = next((folder / name for name in CHECKPOINTS if (folder / name).is_file()), None)
+    entry = {"fold": fold, "state": "not trained", "detail": "", "cases": 0, "curves": {}, "command": command}
+    entry |= {"seconds": None, "device": None, "plans": None}
+    if checkpoint is None:
+        return {**entry, "problem": f"Fold {fold} is not trained: run {command}."}
+    log = _read_checkpoint(checkpoint, trainer)
+    predicted = {path.name.removesuffix(ending) for path in _validation(model, fold).glob(f"*{ending}")}
+    strangers = sorted(predicted - set(cases))
+    if strangers:
+        raise UserError(
+            f"{_validation(model, fold)} holds predictions that the split does not validate in fold {fold} "
+            f"({first_few(strangers, 3)}): the split was changed after the training, or results were mixed."
+        )
+    trained = log["plans"]["configurations"].get(configuration, {}).get("training") or {}
+    epochs = trained.get("num_epochs") or log["epochs"]
+    entry |= {
+        "detail": f"{log['epochs']} of {epochs} epochs",
+        "cases": len(predicted),
+        "curves": log["curves"],
+        "seconds": log["seconds"],
+        "device": _device(folder),
+        "plans": log["plans"]["configurations"].get(configuration),
+    }
+    if checkpoint.name != CHECKPOINTS[0]:
+        problem = f"Fold {fold} is not finished ({entry['detail']}): continue it with {command} --c."
+    elif len(predicted) < len(cases):
+        problem = f"Fold {fold} has predictions for {len(predicted)} of {len(cases)} cases: run {command} --val."
+    else:
+        problem = None
+    return {**entry, "state": "interrupted" if problem else "finished", "problem": problem}
+
+
+def _read_checkpoint(path: Path, trainer: str) -> dict:
+    """What a checkpoint tells of its training.
+
+    Raises:
+        UserError: if it is damaged, or of another trainer.
+    """
+    import torch
+
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+        made_by, log, plans = checkpoint["trainer_name"], checkpoint["logging"], checkpoint["init_args"]["plans"]
+    except Exception as error:  # torch raises one of many
+        reason = (str(error) or repr(error)).splitlines()[0]
+        raise UserError(f"{path} cannot be read ({reason}): train this fold again.") from None
+    if made_by != trainer:
+        raise UserError(
+            f"{path} was trained by {made_by}, but lies in a folder of {trainer}: results of two trainers are mixed."
+        )
+    starts, ends = log.get("epoch_start_timestamps", []), log.get("epoch_end_timestamps", [])
+    return {
+        "epochs": checkpoint["current_epoch"],
+        "plans": plans,
+        "curves": {key: [float(value) for value in log[key]] for key in CURVES if log.get(key)},
+        "seconds": sum(end - start for start, end in zip(starts, ends, strict=False)) if ends else None,
+    }
+
+
+def _device(folder: Path) -> str | None:
+    path = folder / "debug.json"
+    entries = read_json(path) if path.is_file() else {}
+    return entries.get("gpu_name") or entries.get("device")
+
+
+def _refuse_different_plans(states: list[dict]) -> None:
+    """Folds of one cross-validation differ in their cases and in nothing else."""
+    known = [(state["fold"], state.pop("plans")) for state in states]
+    known = [(fold, plans) for fold, plans in known if plans is not None]
+    for fold, plans in known[1:]:
+        different = sorted(key for key in {*plans, *known[0][1]} if plans.get(key) != known[0][1].get(key))
+        if different:
+            raise UserError(
+                f"Folds {known[0][0]} and {fold} were trained with different plans ({first_few(different)}): train one "
+                f"of them again, so that they can be averaged."
+            )
+
+
+def _reference(preprocessed: Path, case: str, ending: str) -> Path:
+    path = preprocessed / "gt_segmentations" / f"{case}{ending}"
+    if not path.is_file():
+        raise UserError(f"There is no label {path}: preprocess the data set again.")
+    return path
+
+
+def _instances(name: str, case: str, ending: str) -> Path | None:
+    return _if_there(nnunet_folder("nnUNet_raw") / name / "instancesTr" / f"{case}{ending}")
+
+
+def _if_there(path: Path) -> Path | None:
+    return path if path.is_file() else None
+
+
+def _describe_split(preprocessed: Path, splits: list[dict]) -> dict:
+    record = read_split_record(preprocessed)
+    test = list(record.test) if record else []
+    entry = {"part": "cross-validation", "sha256": split_checksum(splits, test)}
+    if record and record.sha256 == entry["sha256"]:
+        return {**entry, "scheme": record.scheme, "seed": record.seed, "source": record.source}
+    return {**entry, "scheme": "nnU-Net's own or the user's", "seed": None, "source": str(preprocessed / SPLITS_FILE)}

@@ -1,0 +1,291 @@
+"""``nnunet-sfma evaluate``: measure every case once, apply the conventions, aggregate, and write it down."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_sfma import __version__
+from nnunet_sfma.evaluation.conventions import Conventions
+from nnunet_sfma.evaluation.environment import hardware, versions
+from nnunet_sfma.evaluation.evaluation_file import FORMAT, NAME, read_evaluation, to_json
+from nnunet_sfma.evaluation.lesions import detection_by_size
+from nnunet_sfma.evaluation.measure import EvaluatedCase, Measuring, measure_case
+from nnunet_sfma.evaluation.metrics import METRICS, OBJECTS, class_metrics, harmonic, mean, mean_iou, unit_of
+from nnunet_sfma.evaluation.sources import Source
+from nnunet_sfma.evaluation.statistics import describe
+from nnunet_sfma.evaluation.tables import cases_csv, summary_csv
+from nnunet_sfma.files import replace_texts, sha256
+from nnunet_sfma.nnunet_folders import make_writable_folder
+from nnunet_sfma.workers import in_parallel
+
+CACHE = "measurements.jsonl"
+SIZE_EDGES = {"ml": (0, 0.1, 1, 10), "pixel": (0, 100, 1000, 10000)}
+
+
+def evaluate(
+    source: Source, conventions: Conventions, output: Path | None = None, processes: int = 1, command: str = ""
+) -> dict:
+    """Evaluate all cases and write ``evaluation.json``, ``cases.csv`` and ``summary.csv``.
+
+    Cases whose files have not changed are not measured again, whatever the conventions on empty masks and means.
+
+    Args:
+        source: what to evaluate.
+        conventions: how numbers are made.
+        output: folder; the source's own if None.
+        processes: how many cases at a time.
+        command: what the user typed, for the record.
+
+    Returns:
+        What stands in ``evaluation.json``, with "path".
+
+    Raises:
+        UserError: if a case cannot be evaluated or the folder not be written; an older evaluation stays then.
+    """
+    output = output or source.output
+    make_writable_folder(output)
+    how = source.measuring(conventions)
+    conventions = replace(conventions, distances=how.distances)
+    measured = _measure(source.cases, how, output / CACHE, processes)
+    evaluation = _assemble(source, conventions, how, measured, command)
+    replace_texts(
+        {
+            output / NAME: to_json(evaluation),
+            output / "cases.csv": cases_csv(evaluation),
+            output / "summary.csv": summary_csv(evaluation),
+        }
+    )
+    return read_evaluation(output / NAME)
+
+
+# measuring, with what was measured before
+
+
+def _measure(cases: Sequence[EvaluatedCase], how: Measuring, cache: Path, processes: int) -> list[dict]:
+    known = _read_cache(cache)
+    keys = [_key(files, how) for files in cases]
+    new = [(files, key) for files, key in zip(cases, keys, strict=True) if key not in known]
+    jobs = [(files, how) for files, _ in new]
+    with open(cache, "a", encoding="utf-8") as file:
+        if new and file.tell():
+            file.write("\n")  # ends a line that an interrupted run left unfinished
+        results = in_parallel(measure_case, jobs, min(processes, max(1, len(jobs))), "Evaluating") if jobs else ()
+        for (_, key), result in zip(new, results, strict=True):
+            known[key] = result
+            file.write(json.dumps({"key": key, "measured": result}) + "\n")
+            file.flush()
+    if len(known) > 4 * len(keys):
+        _shrink_cache(cache, {key: known[key] for key in keys})
+    return [known[key] for key in keys]
+
+
+def _read_cache(path: Path) -> dict[str, dict]:
+    """What earlier runs measured; a line that an interrupted one left unfinished is passed over."""
+    known = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            entry = json.loads(line)
+            known[entry["key"]] = entry["measured"]
+        except (ValueError, KeyError, TypeError):
+            continue
+    return known
+
+
+def _shrink_cache(path: Path, known: dict[str, dict]) -> None:
+    lines = (json.dumps({"key": key, "measured": measured}) + "\n" for key, measured in known.items())
+    replace_texts({path: "".join(lines)})
+
+
+def _key(files: EvaluatedCase, how: Measuring) -> str:
+    """Of the files' content and the way of measuring."""
+    contents = [
+        sha256(path) if path else None
+        for path in (files.prediction, files.reference, files.instances, files.probabilities)
+    ]
+    return hashlib.sha256(json.dumps([contents, how.identity()]).encode()).hexdigest()
+
+
+# from measurements to numbers
+
+
+def _assemble(source: Source, conventions: Conventions, how: Measuring, measured: list[dict], command: str) -> dict:
+    subjects = _subjects(source)
+    cases, weights = [], []
+    for files, each in zip(source.cases, measured, strict=True):
+        entry, items = _case(files, each, conventions, source, subjects)
+        cases.append(entry)
+        weights.append(items)
+    with_objects = any("objects" in each for case in measured for each in case["classes"].values())
+    keys = [key for key in METRICS if key not in OBJECTS or with_objects]
+    volume_unit = "pixel" if how.picture else "ml"
+    return {
+        "format": FORMAT,
+        "written_by": f"nnunet-sfma {__version__}",
+        "written_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "name": source.name,
+        "dataset": _dataset(source, how, volume_unit),
+        "model": _model(source),
+        "conventions": asdict(conventions),
+        "convention": str(conventions),
+        "convention_texts": conventions.texts(),
+        "metrics": [{**asdict(METRICS[key]), "unit": unit_of(METRICS[key], conventions, volume_unit)} for key in keys],
+        "split": {**source.split, "subjects_known": bool(subjects)},
+        "folds": source.folds,
+        "missing": source.missing,
+        "cases": cases,
+        "summary": None if source.missing else _summary(cases, weights, list(how.classes), keys, conventions),
+        "detection_by_size": None if source.missing else _detection(cases, list(how.classes), volume_unit),
+        "subset": source.subset,
+        "commands": _commands(source, command),
+        "versions": versions(),
+        "hardware": hardware(),
+    }
+
+
+def _subjects(source: Source) -> dict[str, str]:
+    """Whom each case shows, where a conversion of ours says so; slices share their volume's subject."""
+    entries = source.provenance.get("cases", {})
+    return {
+        identifier: entry["subject"] for case, entry in entries.items() for identifier in entry.get("slices", [case])
+    }
+
+
+def _case(
+    files: EvaluatedCase, measured: dict, conventions: Conventions, source: Source, subjects: dict[str, str]
+) -> tuple[dict, dict]:
+    classes, items = {}, {}
+    for name, each in measured["classes"].items():
+        classes[name], items[name] = class_metrics(each, conventions)
+        classes[name] |= {
+            "volume_reference": each["volume_reference"],
+            "volume_prediction": each["volume_prediction"],
+            "lesions": each["lesions"],
+        }
+    keys = [key for key in next(iter(classes.values())) if key in METRICS]
+    means = {key: mean([metrics[key] for metrics in classes.values()]) for key in keys}
+    means["miou"] = mean_iou(measured["classes"], measured["background"], conventions)
+    entry = {
+        "case": files.case,
+        "fold": files.fold,
+        "subject": subjects.get(files.case, files.case),
+        "prediction": files.prediction.absolute(),
+        "reference": files.reference.absolute(),
+        "images": [path.absolute() for path in source.images_of(files.case)],
+        "spacing": measured["spacing"],
+        "shape": measured["shape"],
+        "classes": classes,
+        "mean": means,
+    }
+    return entry, items
+
+
+def _summary(
+    cases: list[dict], weights: list[dict], classes: list[str], keys: list[str], conventions: Conventions
+) -> dict:
+    folds, subjects = [case["fold"] for case in cases], [case["subject"] for case in cases]
+
+    def statistics(names: list[str], key: str) -> dict:
+        if key == "miou":
+            values = np.array([[case["mean"]["miou"]] for case in cases], dtype=float)
+            return describe(values, np.ones_like(values), folds, subjects)
+        values = np.array([[case["classes"][name].get(key) for name in names] for case in cases], dtype=float)
+        items = np.array([[each[name].get(key, 1) for name in names] for each in weights], dtype=float)
+        return describe(values, items, folds, subjects)
+
+    summary = {
+        "classes": {name: {key: statistics([name], key) for key in keys if key != "miou"} for name in classes},
+        "mean": {key: statistics(classes, key) for key in keys},
+    }
+    if conventions.f1 == "f1-of-means":
+        for metrics in (*summary["classes"].values(), summary["mean"]):
+            metrics["f1"] = _f1_of_means(metrics)
+    return summary
+
+
+def _f1_of_means(metrics: dict) -> dict:
+    """F1 of mean precision and mean recall; it has no deviation over cases."""
+    precision, recall = metrics["precision"], metrics["recall"]
+    folds = [harmonic(*pair) for pair in zip(precision["folds"], recall["folds"], strict=True)]
+    there = [value for value in folds if value is not None]
+    return {
+        "mean": harmonic(precision["mean"], recall["mean"]),
+        "sd": None,
+        "n": min(precision["n"], recall["n"]),
+        "low": None,
+        "high": None,
+        "folds": folds,
+        "mean_of_folds": mean(folds),
+        "sd_of_folds": float(np.std(there, ddof=1)) if len(there) > 1 else None,
+    }
+
+
+def _detection(cases: list[dict], classes: list[str], unit: str) -> dict:
+    edges = SIZE_EDGES[unit]
+    return {
+        name: [
+            {**size, "unit": unit}
+            for size in detection_by_size([case["classes"][name]["lesions"] for case in cases], edges)
+        ]
+        for name in classes
+    }
+
+
+# where it comes from
+
+
+def _dataset(source: Source, how: Measuring, volume_unit: str) -> dict:
+    options = source.provenance.get("options", {})
+    channels = source.dataset_json.get("channel_names", source.dataset_json.get("modality", {}))
+    return {
+        "name": source.dataset_name,
+        "file_ending": source.dataset_json["file_ending"],
+        "channels": list(channels.values()),
+        "classes": list(how.classes),
+        "class_labels": how.classes,
+        "background_label": 0,
+        "unit": how.distances,
+        "volume_unit": volume_unit,
+        "slice_axis": how.slice_axis,
+        "release": options.get("release"),
+        "release_options": {key: value for key, value in options.items() if key != "release"},
+    }
+
+
+def _model(source: Source) -> dict | None:
+    resolved = source.resolved()
+    if resolved is None:
+        return None
+    architecture = resolved.get("architecture", {})
+    return {
+        "trainer": source.trainer,
+        "plans": source.plans["plans_name"],
+        "configuration": source.configuration,
+        "folder": source.model_folder.absolute() if source.model_folder else None,
+        "network": architecture.get("network_class_name", "").split(".")[-1],
+        "architecture": architecture,
+        "training": resolved.get("training"),
+        "patch_size": resolved["patch_size"],
+        "batch_size": resolved["batch_size"],
+        "spacing": resolved["spacing"],
+        "normalization": resolved["normalization_schemes"],
+    }
+
+
+def _commands(source: Source, command: str) -> list[str]:
+    """What leads here, as far as the files tell; the plans themselves stand in the model's folder."""
+    request = source.provenance.get("request")
+    split = source.split.get("scheme")
+    number = source.dataset_name[7:10].lstrip("0")
+    commands = [request] if isinstance(request, str) and request.startswith("nnunet-sfma") else []
+    if split in ("five-fold", "paper"):
+        seed = f" --seed {source.split['seed']}" if source.split.get("seed") is not None else ""
+        commands.append(f"nnunet-sfma splits -d {number} --scheme {split}{seed}")
+    if source.folds:
+        commands.append(f"nnUNetv2_plan_and_preprocess -d {number} -c {source.configuration}")
+        commands += [fold["command"] for fold in source.folds]
+    return [*commands, *([command] if command else [])]

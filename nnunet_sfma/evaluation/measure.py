@@ -1,0 +1,214 @@
+"""What is measured of one case: counts, surfaces, lesions and objects, free of any convention on empty masks or means.
+
+Overlaps are counted by nnU-Net's own functions on what nnU-Net's own reader returns.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+from nnunetv2.evaluation.evaluate_predictions import compute_tp_fp_fn_tn, region_or_label_to_mask
+
+from nnunet_sfma.errors import UserError
+from nnunet_sfma.evaluation.lesions import measure_lesions
+from nnunet_sfma.evaluation.objects import instances, measure_objects
+from nnunet_sfma.evaluation.surface import measure_surfaces
+from nnunet_sfma.sentences import first_few
+
+VERSION = 1
+GRID_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class EvaluatedCase:
+    """The files of one case.
+
+    Attributes:
+        case: its identifier.
+        fold: in whose validation it is; None for a plain folder.
+        prediction, reference: label maps.
+        instances: the label's objects, one number each, where a data set has them.
+        probabilities: what nnU-Net wrote with ``--npz`` or ``--save_probabilities``, if it did.
+    """
+
+    case: str
+    fold: int | None
+    prediction: Path
+    reference: Path
+    instances: Path | None = None
+    probabilities: Path | None = None
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """How all cases are measured; it decides, with the files, whether an earlier measurement still counts.
+
+    Attributes:
+        classes: foreground classes or regions by name, each with its labels.
+        ignore_label: voxels that do not count, if the data set has such a label.
+        reader: nnU-Net's reader class, ``module:name``.
+        picture: whether the images are pictures, which have no spacing.
+        distances: "mm" or "voxel".
+        tolerance: of NSD, in that unit.
+        slice_axis: of the array (z, y, x).
+    """
+
+    classes: dict[str, tuple[int, ...]]
+    ignore_label: int | None
+    reader: str
+    picture: bool
+    distances: str
+    tolerance: float
+    slice_axis: int
+
+    @property
+    def labels(self) -> set[int]:
+        return {0, *(label for labels in self.classes.values() for label in labels)}
+
+    def identity(self) -> dict:
+        """What tells two ways of measuring apart."""
+        return {"version": VERSION, **asdict(self)}
+
+
+def measure_case(files: EvaluatedCase, how: Measuring) -> dict:
+    """Measure one case.
+
+    Returns:
+        ``spacing`` and ``shape`` (z, y, x), ``classes`` by name and ``background``: each with ``counts``, the
+        ``slices`` that are not empty as (tp, fp, fn, tn), the number of ``empty_slices``, ``surface``, ``lesions``,
+        volumes, and with instance maps ``objects``. It can be written as JSON.
+
+    Raises:
+        UserError: if a file cannot be read, the grids differ or there are values that the data set does not know.
+    """
+    reference, grid = _read(files.reference, how, how.labels | {how.ignore_label}, files.case)
+    prediction, predicted_grid = _read(files.prediction, how, how.labels, files.case)
+    _refuse_other_grid(files, grid, predicted_grid, reference.shape, prediction.shape)
+    _refuse_broken_probabilities(files)
+    use = reference != how.ignore_label
+    spacing = [1.0, 1.0, 1.0] if how.picture else [float(side) for side in grid["spacing"]]
+    classes = {
+        name: _measure_class(
+            region_or_label_to_mask(prediction, labels) & use,
+            region_or_label_to_mask(reference, labels) & use,
+            use,
+            spacing,
+            how,
+        )
+        for name, labels in how.classes.items()
+    }
+    if files.instances and len(classes) == 1:
+        objects, _ = _read(files.instances, how, None, files.case)
+        only = next(iter(classes.values()))
+        only["objects"] = measure_objects(instances(prediction > 0), objects)
+    return {
+        "spacing": spacing,
+        "shape": list(reference.shape),
+        "classes": classes,
+        "background": _count((prediction == 0) & use, (reference == 0) & use, use, how.slice_axis),
+    }
+
+
+def _measure_class(
+    prediction: np.ndarray, reference: np.ndarray, use: np.ndarray, spacing: list[float], how: Measuring
+) -> dict:
+    unit = [1.0] * 3 if how.distances == "voxel" else spacing
+    voxel = 1.0 if how.picture else math.prod(spacing) / 1000
+    counted = _count(prediction, reference, use, how.slice_axis)
+    counts = counted["counts"]
+    return {
+        **counted,
+        "surface": measure_surfaces(prediction, reference, unit, how.tolerance),
+        "lesions": measure_lesions(prediction, reference, voxel),
+        "volume_prediction": (counts["tp"] + counts["fp"]) * voxel,
+        "volume_reference": (counts["tp"] + counts["fn"]) * voxel,
+        "diagonal": math.dist(np.multiply(prediction.shape, unit), (0, 0, 0)),
+        "pixels": [side for side in prediction.shape if side > 1],
+    }
+
+
+def _count(prediction: np.ndarray, reference: np.ndarray, use: np.ndarray, slice_axis: int) -> dict:
+    tp, fp, fn, tn = (int(count) for count in compute_tp_fp_fn_tn(reference, prediction, ~use))
+    others = tuple(axis for axis in range(prediction.ndim) if axis != slice_axis)
+    of_slices = [
+        np.count_nonzero(mask, axis=others)
+        for mask in (reference & prediction, prediction & ~reference, reference & ~prediction, use)
+    ]
+    rows = np.stack(of_slices, axis=1)
+    rows[:, 3] -= rows[:, :3].sum(1)
+    filled = rows[rows[:, :3].any(1)]
+    return {
+        "counts": {"tp": tp, "fp": fp, "fn": fn, "tn": tn},
+        "slices": filled.tolist(),
+        "empty_slices": len(rows) - len(filled),
+    }
+
+
+def _read(path: Path, how: Measuring, allowed: set | None, case: str) -> tuple[np.ndarray, dict]:
+    module, _, name = how.reader.partition(":")
+    try:
+        array, properties = getattr(import_module(module), name)().read_seg(str(path))
+    except Exception as error:  # readers raise whatever their library does
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
+        raise UserError(f"{path} cannot be read ({reason}): make it again or leave the case out.") from None
+    if array.shape[0] != 1 or array.ndim != 4:
+        raise UserError(f"{path} has the shape {array.shape[1:]} with {array.shape[0]} channels: it is no label map.")
+    array = array[0]
+    bad = int(array.size - np.isfinite(array).sum())
+    if bad:
+        raise UserError(f"{path} has {bad} NaN or infinite voxels: it is no label map; make it again.")
+    whole = array.astype(np.int32)
+    if not np.array_equal(whole, array):
+        raise UserError(f"{path} has values that are no whole numbers: give label maps, not probabilities.")
+    unknown = [] if allowed is None else sorted(set(np.unique(whole).tolist()) - allowed)
+    if unknown:
+        raise UserError(
+            f"{path} has the labels {first_few(list(map(str, unknown)))}, which dataset.json does not know: check that "
+            f"the file of {case} belongs to this data set."
+        )
+    return whole, properties
+
+
+def _refuse_other_grid(files: EvaluatedCase, grid: dict, predicted: dict, shape: tuple, predicted_shape: tuple) -> None:
+    if shape != predicted_shape:
+        difference = f"{predicted_shape} and {shape} voxels"
+    else:
+        places = [name for name in _places(grid) if not _close(_places(grid)[name], _places(predicted).get(name))]
+        difference = f"another {' and '.join(places)}" if places else None
+    if difference:
+        raise UserError(
+            f"Prediction and label of {files.case} lie on different grids ({difference}): compare {files.prediction} "
+            f"with the label it was predicted for."
+        )
+
+
+def _places(properties: dict) -> dict:
+    """Where the voxels are, as the reader tells it."""
+    if "sitk_stuff" in properties:
+        return dict(properties["sitk_stuff"])
+    if "nibabel_stuff" in properties:
+        return {"affine": properties["nibabel_stuff"]["original_affine"]}
+    return {"spacing": properties["spacing"]}
+
+
+def _close(a, b) -> bool:
+    return b is not None and np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=GRID_TOLERANCE, atol=GRID_TOLERANCE)
+
+
+def _refuse_broken_probabilities(files: EvaluatedCase) -> None:
+    if files.probabilities is None:
+        return
+    try:
+        with np.load(files.probabilities) as archive:
+            finite = np.isfinite(archive["probabilities"]).all()
+    except Exception as error:  # a damaged archive raises one of many
+        raise UserError(
+            f"{files.probabilities} cannot be read ({error}): predict {files.case} again, or remove the file."
+        ) from None
+    if not finite:
+        raise UserError(
+            f"The probabilities of {files.case} in {files.probabilities} hold NaN: the network's output was broken, "
+            f"and its label map means nothing; find out why before you evaluate it."
+        )

@@ -1,0 +1,204 @@
+"""What can be evaluated: the folds of a cross-validation, or a folder of predictions with labels."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
+from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from nnunetv2.utilities.utils import create_lists_from_splitted_dataset_folder
+
+from nnunet_sfma.errors import UserError
+from nnunet_sfma.evaluation.conventions import Conventions
+from nnunet_sfma.evaluation.measure import EvaluatedCase, Measuring
+from nnunet_sfma.sentences import first_few
+
+
+@dataclass(frozen=True)
+class Source:
+    """Cases to evaluate, and what is known of their origin; see ``evaluation.json``.
+
+    Attributes:
+        name: how tables call the model.
+        output: where the evaluation goes if the user does not say.
+        cases: with a prediction and a label.
+        dataset_json: of the model or the predictions.
+        plans: nnU-Net's, if they are there.
+        configuration: of the plans.
+        trainer, model_folder: of a cross-validation.
+        split: what is known of the division.
+        folds: state and training log of each fold.
+        missing: sentences on what is not there; no mean is taken then.
+        subset: whether only some folds were asked for.
+        raw: the data set in nnUNet_raw, if it is there.
+        images: folder of the images, if it is known.
+    """
+
+    name: str
+    output: Path
+    cases: list[EvaluatedCase]
+    dataset_json: dict
+    plans: dict | None = None
+    configuration: str | None = None
+    trainer: str | None = None
+    model_folder: Path | None = None
+    split: dict = field(default_factory=dict)
+    folds: list[dict] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    subset: bool = False
+    raw: Path | None = None
+    images: Path | None = None
+
+    @property
+    def dataset_name(self) -> str:
+        return self.plans["dataset_name"] if self.plans else self.dataset_json.get("name", "")
+
+    @property
+    def provenance(self) -> dict:
+        """What a conversion of ours tells of the data set; empty for others."""
+        path = self.raw / "provenance.json" if self.raw else None
+        return read_json(path) if path and path.is_file() else {}
+
+    def resolved(self) -> dict | None:
+        """The plan's configuration, whole."""
+        if not self.plans or self.configuration not in self.plans["configurations"]:
+            return None
+        return PlansManager(self.plans).get_configuration(self.configuration).configuration
+
+    def measuring(self, conventions: Conventions) -> Measuring:
+        """How its cases are measured."""
+        reader = determine_reader_writer_from_dataset_json(
+            self.dataset_json, str(self.cases[0].reference), verbose=False
+        )
+        picture = issubclass(reader, NaturalImage2DIO)
+        labels = self.dataset_json["labels"]
+        ignore = LabelManager(labels, self.dataset_json.get("regions_class_order")).ignore_label
+        return Measuring(
+            classes=classes_of(self.dataset_json),
+            ignore_label=ignore,
+            reader=f"{reader.__module__}:{reader.__name__}",
+            picture=picture,
+            distances="voxel" if picture else conventions.distances,
+            tolerance=conventions.nsd_tolerance,
+            slice_axis=self.plans["transpose_forward"][0] if self.plans and not picture else 0,
+        )
+
+    def images_of(self, case: str) -> list[Path]:
+        """The image files of a case, as far as they are known."""
+        if self.images is None or not self.images.is_dir():
+            return []
+        ending = self.dataset_json["file_ending"]
+        found = create_lists_from_splitted_dataset_folder(str(self.images), ending, [case])[0]
+        return [Path(path) for path in found]
+
+
+def classes_of(dataset_json: Mapping) -> dict[str, tuple[int, ...]]:
+    """The foreground classes or regions by name, each with its labels."""
+    return {
+        name: tuple(label) if isinstance(label, (list, tuple)) else (label,)
+        for name, label in dataset_json["labels"].items()
+        if name not in ("background", "ignore") and label not in (0, [0])
+    }
+
+
+def from_folder(predictions: Path, labels: Path, dataset_json: Path | None = None) -> Source:
+    """A folder of predictions and one of labels, file for file.
+
+    Args:
+        predictions: as ``nnUNetv2_predict`` leaves it, with ``dataset.json`` and ``plans.json``.
+        labels: files named like the predictions.
+        dataset_json: where the predictions have none.
+
+    Raises:
+        UserError: if a folder or description is not there, nothing is predicted, or the two hold different cases.
+    """
+    for folder in (predictions, labels):
+        if not folder.is_dir():
+            raise UserError(f"There is no folder {folder}: give predictions with -i and their labels with -l.")
+    description = _description(predictions, dataset_json)
+    ending = description["file_ending"]
+    predicted, labelled = (_identifiers(folder, ending) for folder in (predictions, labels))
+    _refuse_unpaired(predictions, labels, predicted, labelled, ending)
+    plans = read_json(predictions / "plans.json") if (predictions / "plans.json").is_file() else None
+    instances = labels.with_name(labels.name.replace("labels", "instances", 1))
+    cases = [
+        EvaluatedCase(
+            case=case,
+            fold=None,
+            prediction=predictions / f"{case}{ending}",
+            reference=labels / f"{case}{ending}",
+            instances=_if_there(instances / f"{case}{ending}") if instances != labels else None,
+            probabilities=_if_there(predictions / f"{case}.npz"),
+        )
+        for case in sorted(predicted)
+    ]
+    raw = labels.parent if (labels.parent / "dataset.json").is_file() else None
+    images = labels.with_name(labels.name.replace("labels", "images", 1))
+    return Source(
+        name=predictions.resolve().name,
+        output=predictions / "evaluation",
+        cases=cases,
+        dataset_json=description,
+        plans=plans,
+        configuration="2d",
+        split={"part": "test" if labels.name == "labelsTs" else "predictions"},
+        raw=raw,
+        images=images if images != labels else None,
+    )
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object.
+
+    Raises:
+        UserError: if it is not there or damaged.
+    """
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(entries, (dict, list)):
+            raise ValueError
+        return entries
+    except OSError:
+        raise UserError(f"There is no {path}: give the folder that nnU-Net wrote, with all that is in it.") from None
+    except ValueError:
+        raise UserError(f"{path} is damaged: restore it, or make it again.") from None
+
+
+def _description(predictions: Path, dataset_json: Path | None) -> dict:
+    path = dataset_json or predictions / "dataset.json"
+    if not path.is_file():
+        raise UserError(f"There is no {path}: name the data set's dataset.json with -djfile.")
+    description = read_json(path)
+    for key in ("labels", "file_ending"):
+        if key not in description:
+            raise UserError(f"{path} has no '{key}': give the dataset.json of an nnU-Net data set with -djfile.")
+    return description
+
+
+def _identifiers(folder: Path, ending: str) -> set[str]:
+    return {path.name.removesuffix(ending) for path in folder.iterdir() if path.name.endswith(ending)}
+
+
+def _refuse_unpaired(predictions: Path, labels: Path, predicted: set[str], labelled: set[str], ending: str) -> None:
+    if not predicted:
+        raise UserError(f"There are no predictions (*{ending}) in {predictions}: predict first, or check -i.")
+    if not labelled:
+        raise UserError(f"There are no labels (*{ending}) in {labels}: check -l.")
+    without_label, without_prediction = sorted(predicted - labelled), sorted(labelled - predicted)
+    if without_label:
+        raise UserError(
+            f"{len(without_label)} predictions in {predictions} have no label in {labels} "
+            f"({first_few(without_label, 3)}): move them away, or name the right labels with -l."
+        )
+    if without_prediction:
+        raise UserError(
+            f"{len(without_prediction)} labels in {labels} have no prediction in {predictions} "
+            f"({first_few(without_prediction, 3)}): predict them, or a mean would be over other cases."
+        )
+
+
+def _if_there(path: Path) -> Path | None:
+    return path if path.is_file() else None

@@ -1,0 +1,77 @@
+"""Means, deviations and intervals of per-case metrics, over cases and over folds."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+RESAMPLES = 2000
+
+
+def describe(values: np.ndarray, weights: np.ndarray, folds: Sequence[int | None], subjects: Sequence[str]) -> dict:
+    """Mean, deviations and 95 % interval of one metric, as in ``evaluation.json``.
+
+    With one column, the mean is that of the cases that have a value. With several, one for each class, it is the mean
+    of the classes' means, as nnU-Net's ``foreground_mean``.
+
+    Args:
+        values: (cases, classes), NaN where there is none.
+        weights: of the same shape; how many items each value is the mean of.
+        folds: of each case; all None where there are no folds.
+        subjects: of each case; resampling draws subjects, since cases of one subject are not independent.
+
+    Returns:
+        ``mean``, ``sd`` over cases (of each case's mean over classes; n - 1), ``n`` cases with a value, the percentile
+        bootstrap interval of the mean ``low`` to ``high`` (None for fewer than two subjects), ``folds`` with each
+        fold's mean, ``mean_of_folds`` and ``sd_of_folds`` (n - 1). None where there is no value.
+    """
+    there = np.isfinite(values)
+    weights = np.where(there, weights, 0.0)
+    per_case = _ratio((np.where(there, values, 0) * there).sum(1), there.sum(1))
+    per_fold = [
+        _mean(values[rows], weights[rows]) for rows in (np.equal(folds, fold) for fold in sorted(_known(folds)))
+    ]
+    low, high = _interval(values, weights, subjects)
+    return {
+        "mean": _number(_mean(values, weights)),
+        "sd": _deviation(per_case[np.isfinite(per_case)]),
+        "n": int(np.isfinite(per_case).sum()),
+        "low": low,
+        "high": high,
+        "folds": [_number(value) for value in per_fold],
+        "mean_of_folds": _number(np.mean(per_fold)) if per_fold else None,
+        "sd_of_folds": _deviation(np.array(per_fold)),
+    }
+
+
+def _known(folds: Sequence[int | None]) -> set[int]:
+    return {fold for fold in folds if fold is not None}
+
+
+def _mean(values: np.ndarray, weights: np.ndarray) -> float:
+    """The mean over classes of the means over cases."""
+    return float(_ratio((np.nan_to_num(values) * weights).sum(0), weights.sum(0)).mean())
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=whole > 0)
+
+
+def _deviation(values: np.ndarray) -> float | None:
+    return _number(values.std(ddof=1)) if len(values) > 1 else None
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _interval(values: np.ndarray, weights: np.ndarray, subjects: Sequence[str]) -> tuple[float | None, float | None]:
+    names, index = np.unique(np.array(subjects, dtype=object).astype(str), return_inverse=True)
+    if len(names) < 2 or not np.isfinite(_mean(values, weights)):
+        return None, None
+    sums, totals = (np.zeros((len(names), values.shape[1])) for _ in range(2))
+    np.add.at(sums, index, np.nan_to_num(values) * weights)
+    np.add.at(totals, index, weights)
+    drawn = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
+    means = _ratio(drawn @ sums, drawn @ totals).mean(1)
+    low, high = np.nanpercentile(means, (2.5, 97.5))
+    return float(low), float(high)

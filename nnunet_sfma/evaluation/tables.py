@@ -1,0 +1,79 @@
+"""The evaluation as CSV, for whoever goes on with a spreadsheet or pandas, and in short for the terminal.
+
+Every row names its conventions.
+"""
+
+import csv
+import io
+
+
+def cases_csv(evaluation: dict) -> str:
+    """A row for each case and class; the class "mean" is the mean over the case's classes."""
+    keys = [metric["key"] for metric in evaluation["metrics"]]
+    volumes = ["volume_reference", "volume_prediction"]
+    header = ["model", "case", "subject", "fold", "class", *keys, *volumes, "convention"]
+    rows = [
+        [
+            evaluation["name"],
+            case["case"],
+            case["subject"],
+            case["fold"],
+            name,
+            *(metrics.get(key) for key in [*keys, *volumes]),
+            evaluation["convention"],
+        ]
+        for case in evaluation["cases"]
+        for name, metrics in [*case["classes"].items(), ("mean", case["mean"])]
+    ]
+    return _csv(header, rows)
+
+
+def summary_csv(evaluation: dict) -> str:
+    """A row for each class and metric; empty, but for the header, where folds are missing."""
+    columns = ["mean", "sd", "n", "low", "high", "mean_of_folds", "sd_of_folds"]
+    summary = evaluation["summary"] or {"classes": {}, "mean": {}}
+    rows = [
+        [evaluation["name"], name, key, *(statistics[column] for column in columns), evaluation["convention"]]
+        for name, metrics in [*summary["classes"].items(), ("mean", summary["mean"])]
+        for key, statistics in metrics.items()
+    ]
+    return _csv(["model", "class", "metric", *columns, "convention"], rows)
+
+
+def describe(evaluation: dict) -> str:
+    """The summary, the conventions, and what is missing."""
+    lines = [f"{evaluation['name']}: {len(evaluation['cases'])} cases of {evaluation['dataset']['name']}", ""]
+    if evaluation["summary"]:
+        lines += _markdown(evaluation)
+    else:
+        lines += ["No means over the folds, because of what is missing:", *evaluation["missing"]]
+    lines += ["", *evaluation["convention_texts"].values(), "", f"Wrote {evaluation['path']}"]
+    return "\n".join(lines)
+
+
+def _markdown(evaluation: dict) -> list[str]:
+    """A row for each metric: mean of the classes, then class by class, with deviation over cases."""
+    summary = evaluation["summary"]
+    classes = list(summary["classes"].values()) if len(summary["classes"]) > 1 else []
+    names = ["mean", *summary["classes"]] if classes else list(summary["classes"])
+    lines = ["| metric | " + " | ".join(f"{name} (± sd, n)" for name in names) + " |", "|---|" + "---:|" * len(names)]
+    for metric in evaluation["metrics"]:
+        cells = [_cell(metrics.get(metric["key"])) for metrics in (summary["mean"], *classes)]
+        unit = f" ({metric['unit']})" if metric["unit"] else ""
+        lines.append(f"| {metric['title']}{unit} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _cell(statistics: dict | None) -> str:
+    if statistics is None or statistics["mean"] is None:
+        return ""
+    deviation = "" if statistics["sd"] is None else f" ± {statistics['sd']:.3f}"
+    return f"{statistics['mean']:.3f}{deviation} ({statistics['n']})"
+
+
+def _csv(header: list[str], rows: list[list]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()

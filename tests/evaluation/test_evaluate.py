@@ -1,0 +1,312 @@
+"""``nnunet-sfma evaluate`` on a folder of predictions."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+
+from nnunet_sfma.cli import main
+from nnunet_sfma.evaluation.evaluation_file import read_evaluation
+from tests.evaluation.folders import SPACING, random_pair, write_folders, write_volume
+
+LABELS = {"background": 0, "oedema": 1, "core": 2}
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[str]:
+    """Six cases with two classes; one empty label, one empty prediction, one where both are empty."""
+    cases = {f"case_{seed}": random_pair(seed) for seed in range(6)}
+    nothing = np.zeros_like(cases["case_0"][0])
+    cases["case_3"] = (cases["case_3"][0], nothing)
+    cases["case_4"] = (nothing, cases["case_4"][1])
+    cases["case_5"] = (nothing, nothing)
+    return write_folders(tmp_path, cases, LABELS)
+
+
+def run(arguments: list[str], *more: str) -> dict:
+    main(["evaluate", *arguments, *more])
+    output = more[more.index("-o") + 1] if "-o" in more else arguments[1]
+    return read_evaluation(Path(output))
+
+
+def nnunets_summary(arguments: list[str], tmp_path: Path, regions: list, ignore: int | None = None) -> dict:
+    from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder, load_summary_json
+    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+
+    target = tmp_path / "summary.json"
+    compute_metrics_on_folder(
+        arguments[3], arguments[1], str(target), SimpleITKIO(), ".nii.gz", regions, ignore, num_processes=1
+    )
+    return load_summary_json(str(target))
+
+
+def same(ours: float | None, theirs: float) -> bool:
+    return np.isnan(theirs) if ours is None else ours == theirs
+
+
+@pytest.mark.filterwarnings("ignore:Mean of empty slice")
+@pytest.mark.parametrize(
+    ("labels", "keys", "ignore", "entries"),
+    [
+        (LABELS, {"oedema": 1, "core": 2}, None, {}),
+        (
+            {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3},
+            {"whole": (1, 2), "core": 2},
+            3,
+            {"regions_class_order": [1, 2]},
+        ),
+    ],
+)
+def test_overlaps_are_exactly_nnunets(tmp_path, labels, keys, ignore, entries):
+    cases = {f"case_{seed}": random_pair(seed) for seed in range(4)}
+    cases["case_2"] = (np.zeros_like(cases["case_2"][0]), cases["case_2"][1])
+    cases["case_3"] = (cases["case_3"][0] * 0, cases["case_3"][1] * 0)
+    if ignore:
+        for _, reference in cases.values():
+            reference[:, :7] = ignore
+    arguments = write_folders(tmp_path, cases, labels, **entries)
+    theirs = nnunets_summary(arguments, tmp_path, list(keys.values()), ignore)
+    ours = run(arguments)
+    assert len(theirs["metric_per_case"]) == len(ours["cases"]) == 4
+    for expected, case in zip(theirs["metric_per_case"], ours["cases"], strict=True):
+        assert Path(expected["prediction_file"]).name == f"{case['case']}.nii.gz"
+        for name, key in keys.items():
+            assert same(case["classes"][name]["dice"], expected["metrics"][key]["Dice"])
+            assert same(case["classes"][name]["iou"], expected["metrics"][key]["IoU"])
+    for name, key in keys.items():
+        assert same(ours["summary"]["classes"][name]["dice"]["mean"], theirs["mean"][key]["Dice"])
+    for ours_key, their_key in (("dice", "Dice"), ("iou", "IoU")):
+        assert same(ours["summary"]["mean"][ours_key]["mean"], theirs["foreground_mean"][their_key])
+
+
+def test_every_number_of_a_case_made_by_hand(tmp_path):
+    reference, prediction = (np.zeros((4, 10, 10), np.uint8) for _ in range(2))
+    reference[1, 2:6, 2:6] = 1
+    reference[3, 0, 0] = 1
+    prediction[1, 2:6, 4:8] = 1
+    evaluation = run(write_folders(tmp_path, {"a": (prediction, reference)}, {"background": 0, "lesion": 1}))
+    metrics = evaluation["cases"][0]["classes"]["lesion"]
+    assert metrics["dice"] == metrics["f1"] == pytest.approx(16 / 33)
+    assert metrics["iou"] == pytest.approx(8 / 25)
+    assert (metrics["precision"], metrics["recall"]) == (8 / 16, pytest.approx(8 / 17))
+    assert metrics["specificity"] == pytest.approx(375 / 383)
+    assert metrics["accuracy"] == pytest.approx(383 / 400)
+    assert metrics["threshold_jaccard"] == 0
+    assert metrics["volume_difference"] == pytest.approx(0.5 * 1 * 3 / 1000)
+    assert metrics["lesion_recall"] == 0.5
+    assert metrics["lesion_f1"] == pytest.approx(1 / 1.5)
+    assert metrics["lesion_count_difference"] == 1
+    # of the prediction's 16 voxels, 8 lie in the label, 4 half a millimetre and 4 a millimetre away
+    assert metrics["asd"] == pytest.approx(6 / 16)
+    assert evaluation["cases"][0]["spacing"] == [pytest.approx(side) for side in SPACING[::-1]]
+    assert evaluation["detection_by_size"]["lesion"][0] == {
+        "from": 0,
+        "to": 0.1,
+        "lesions": 2,
+        "detected": 1,
+        "unit": "ml",
+    }
+
+
+@pytest.mark.parametrize(
+    ("rule", "false_alarm", "missed", "both_empty"),
+    [
+        ("nnunet", (0, None), (0, None), (None, None)),
+        ("challenge", (0, "diagonal"), (0, "diagonal"), (1, 0)),
+        ("transunet", (1, 0), (0, 0), (0, 0)),
+    ],
+)
+def test_rules_for_empty_masks(folders, rule, false_alarm, missed, both_empty):
+    evaluation = run(folders, "--empty", rule)
+    assert f"empty={rule}" in evaluation["convention"]
+    cases = {case["case"]: case for case in evaluation["cases"]}
+    diagonal = np.linalg.norm(np.multiply((6, 14, 12), SPACING[::-1]))
+    for case, (dice, distance) in (("case_3", false_alarm), ("case_4", missed), ("case_5", both_empty)):
+        metrics = cases[case]["classes"]["oedema"]
+        assert metrics["dice"] == metrics["iou"] == metrics["lesion_f1"] == dice
+        assert metrics["hd95"] == (pytest.approx(diagonal) if distance == "diagonal" else distance)
+        assert metrics["nsd"] == dice
+    assert evaluation["summary"]["classes"]["core"]["dice"]["n"] == (5 if rule == "nnunet" else 6)
+
+
+def test_slice_wise_means_are_over_all_slices(folders, tmp_path):
+    from nnunetv2.evaluation.evaluate_predictions import compute_tp_fp_fn_tn
+
+    evaluation = run(folders, "--average", "slice")
+    dice = []
+    for case in evaluation["cases"]:
+        prediction, reference = (
+            sitk.GetArrayFromImage(sitk.ReadImage(case[key])) == 2 for key in ("prediction", "reference")
+        )
+        for one, other in zip(reference, prediction, strict=True):
+            tp, fp, fn, _ = compute_tp_fp_fn_tn(one, other)
+            dice += [2 * tp / (2 * tp + fp + fn)] if tp + fp + fn else []
+    assert evaluation["summary"]["classes"]["core"]["dice"]["mean"] == pytest.approx(np.mean(dice))
+    volume = run(folders)["summary"]["classes"]["core"]["dice"]["mean"]
+    assert volume != pytest.approx(np.mean(dice))
+
+
+def test_miou_and_f1_by_either_convention(folders):
+    plain = run(folders)
+    other = run(folders, "--miou", "with-background", "--f1", "f1-of-means")
+    ious = [case["classes"][name]["iou"] for case in plain["cases"][:1] for name in ("oedema", "core")]
+    assert plain["cases"][0]["mean"]["miou"] == pytest.approx(np.mean(ious))
+    assert other["cases"][0]["mean"]["miou"] > plain["cases"][0]["mean"]["miou"]
+    core = other["summary"]["classes"]["core"]
+    precision, recall = core["precision"]["mean"], core["recall"]["mean"]
+    assert core["f1"]["mean"] == pytest.approx(2 * precision * recall / (precision + recall))
+    assert plain["summary"]["classes"]["core"]["f1"]["mean"] == plain["summary"]["classes"]["core"]["dice"]["mean"]
+    assert core["f1"]["mean"] != pytest.approx(plain["summary"]["classes"]["core"]["f1"]["mean"])
+
+
+def test_distances_in_voxels_ignore_the_spacing(tmp_path):
+    reference, prediction = (np.zeros((8, 6, 6), np.uint8) for _ in range(2))
+    reference[1, 1:5, 1:5] = 1
+    prediction[4, 1:5, 1:5] = 1
+    arguments = write_folders(tmp_path, {"a": (prediction, reference)}, {"background": 0, "lesion": 1})
+    assert run(arguments)["cases"][0]["classes"]["lesion"]["hd95"] == pytest.approx(9)
+    in_voxels = run(arguments, "--distances", "voxel")
+    assert in_voxels["cases"][0]["classes"]["lesion"]["hd95"] == pytest.approx(3)
+    assert in_voxels["dataset"]["unit"] == "voxel"
+    assert run(arguments, "--nsd-tolerance", "9")["cases"][0]["classes"]["lesion"]["nsd"] == 1
+
+
+def measured(cache: Path) -> list[str]:
+    """The whole lines of the cache."""
+    return [line for line in cache.read_text().splitlines() if line.endswith("}")]
+
+
+def test_only_what_changed_is_measured_again(folders, capsys):
+    first = run(folders)
+    cache = Path(folders[1]) / "evaluation" / "measurements.jsonl"
+    lines = measured(cache)
+    assert len(lines) == 6
+    cache.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:40])  # as an interrupted run leaves it
+    assert run(folders, "--empty", "challenge")["cases"][0] == first["cases"][0]
+    assert len(measured(cache)) == 6
+    shutil.copy(Path(folders[1], "case_0.nii.gz"), Path(folders[1], "case_1.nii.gz"))
+    again = run(folders)
+    assert len(measured(cache)) == 7
+    assert again["cases"][1]["mean"] != first["cases"][1]["mean"]
+    assert again["cases"][0] == first["cases"][0]
+
+
+def test_two_processes_make_the_same_numbers(folders, tmp_path):
+    one = run(folders)
+    two = run(folders, "-np", "2", "-o", str(tmp_path / "two"))
+    assert [case["classes"] for case in two["cases"]] == [case["classes"] for case in one["cases"]]
+
+
+def test_csv_and_json_agree_and_name_the_convention(folders):
+    evaluation = run(folders, "--empty", "challenge")
+    folder = Path(evaluation["path"]).parent
+    rows = list(csv.DictReader((folder / "cases.csv").open(newline="")))
+    assert len(rows) == 6 * 3
+    assert {row["convention"] for row in rows} == {evaluation["convention"]}
+    assert float(rows[0]["dice"]) == evaluation["cases"][0]["classes"]["oedema"]["dice"]
+    summary = list(csv.DictReader((folder / "summary.csv").open(newline="")))
+    core = next(row for row in summary if row["class"] == "core" and row["metric"] == "hd95")
+    assert float(core["mean"]) == evaluation["summary"]["classes"]["core"]["hd95"]["mean"]
+    assert core["convention"] == evaluation["convention"]
+
+
+def test_what_is_printed(folders, capsys):
+    run(folders)
+    printed = capsys.readouterr().out
+    assert "| Dice |" in printed
+    assert "HD95 (mm)" in printed
+    assert "0/0 has no value" in printed
+    main(["evaluate", *folders, "--json"])
+    assert json.loads(capsys.readouterr().out)["summary"]["mean"]["dice"]["n"] == 5
+
+
+def test_pictures_have_pixels_and_objects(tmp_path):
+    from skimage import io
+
+    label, instances = (np.zeros((40, 50), np.uint8) for _ in range(2))
+    instances[5:15, 5:15], instances[5:15, 15:25] = 1, 2
+    label[instances > 0] = 1
+    for folder, array in (("labelsTs", label), ("instancesTs", instances), ("pred", label)):
+        (tmp_path / folder).mkdir()
+        io.imsave(tmp_path / folder / "gland.png", array, check_contrast=False)
+    description = {"channel_names": {"0": "R"}, "labels": {"background": 0, "gland": 1}, "file_ending": ".png"}
+    (tmp_path / "pred" / "dataset.json").write_text(json.dumps(description))
+    evaluation = run(["-i", str(tmp_path / "pred"), "-l", str(tmp_path / "labelsTs"), "-np", "1"])
+    metrics = evaluation["cases"][0]["classes"]["gland"]
+    assert (metrics["dice"], metrics["hd95"]) == (1, 0)
+    assert metrics["object_f1"] == pytest.approx(2 / 3)  # two touching glands, one predicted object
+    assert metrics["volume_reference"] == 200
+    assert evaluation["dataset"]["unit"] == evaluation["conventions"]["distances"] == "voxel"
+    assert evaluation["split"]["part"] == "test"
+
+
+def _nan_probabilities(root: Path) -> None:
+    np.savez(root / "pred" / "case_0.npz", probabilities=np.full((2, 6, 14, 12), np.nan, np.float32))
+
+
+def _rewrite(root: Path, change, **options) -> None:
+    path = root / "pred" / "case_0.nii.gz"
+    write_volume(change(sitk.GetArrayFromImage(sitk.ReadImage(str(path)))), path, **options)
+
+
+BAD = {
+    "no label": (lambda root: (root / "labels" / "case_0.nii.gz").unlink(), "1 predictions in .* have no label"),
+    "no prediction": (lambda root: (root / "pred" / "case_0.nii.gz").unlink(), "1 labels in .* have no prediction"),
+    "other size": (lambda root: _rewrite(root, lambda a: a[1:]), r"case_0 lie on different grids .*\(5, 14, 12\)"),
+    "other grid": (lambda root: _rewrite(root, lambda a: a, spacing=(1, 1, 1)), "different grids .another spacing"),
+    "other labels": (lambda root: _rewrite(root, lambda a: a + 7), "has the labels 7, .* does not know"),
+    "fractions": (lambda root: _rewrite(root, lambda a: a + np.float32(0.5)), "values that are no whole numbers"),
+    "NaN probabilities": (_nan_probabilities, "probabilities of case_0 .* hold NaN"),
+    "damaged": (lambda root: (root / "pred" / "case_0.nii.gz").write_bytes(b"\x1f\x8b nothing"), "cannot be read"),
+    "empty folder": (lambda root: shutil.rmtree(root / "labels") or (root / "labels").mkdir(), "There are no labels"),
+    "no description": (lambda root: (root / "pred" / "dataset.json").unlink(), "dataset.json with -djfile"),
+    "damaged description": (lambda root: (root / "pred" / "dataset.json").write_text("{"), "dataset.json is damaged"),
+}
+
+
+@pytest.mark.parametrize("broken", BAD)
+def test_bad_input_ends_in_a_sentence_and_writes_nothing(folders, tmp_path, broken):
+    spoil, sentence = BAD[broken]
+    spoil(tmp_path)
+    with pytest.raises(SystemExit, match=sentence):
+        main(["evaluate", *folders, "-o", str(tmp_path / "out")])
+    assert not (tmp_path / "out" / "evaluation.json").exists()
+
+
+def test_nan_in_a_label_map(tmp_path):
+    # in NIfTI files ITK reads them as 0
+    for folder, value in (("labels", 0), ("pred", np.nan)):
+        write_volume(np.full((2, 3, 4), value, np.float32), tmp_path / folder / "a.nrrd")
+    description = {"channel_names": {"0": "MRI"}, "labels": LABELS, "file_ending": ".nrrd"}
+    (tmp_path / "pred" / "dataset.json").write_text(json.dumps(description))
+    with pytest.raises(SystemExit, match="a.nrrd has 24 NaN or infinite voxels"):
+        main(["evaluate", "-i", str(tmp_path / "pred"), "-l", str(tmp_path / "labels"), "-np", "1"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "Say what to evaluate"),
+        (["-i", "x"], "give both -i and -l"),
+        (["-i", "x", "-l", "y", "-d", "1"], "Give either a model"),
+        (["-i", "x", "-l", "y", "--empty", "zero"], "There is no convention empty=zero"),
+        (["-i", "x", "-l", "y"], "There is no folder x"),
+    ],
+)
+def test_wrong_command_line(tmp_path, monkeypatch, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=sentence):
+        main(["evaluate", *arguments])
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_that_are_markup_stay_what_they_are(tmp_path):
+    name = 'a "quoted" <b>'
+    evaluation = run(write_folders(tmp_path, {name: random_pair(0)}, LABELS))
+    assert evaluation["cases"][0]["case"] == name
+    rows = list(csv.DictReader((Path(evaluation["path"]).parent / "cases.csv").open(newline="")))
+    assert rows[0]["case"] == name
