@@ -333,7 +333,10 @@ def _typed() -> str:
 def _add_compare(commands) -> None:
     parser = commands.add_parser("compare", help="models beside each other and beside the papers' tables")
     _add_evaluations(parser)
-    parser.add_argument("--metrics", nargs="+", metavar="KEY", help="for the tests between models (dice, hd95)")
+    parser.add_argument("--release", metavar="NAME", help="the published data set, where the evaluations name none")
+    parser.add_argument(
+        "--metrics", nargs="+", metavar="KEY", help="to show and to test (all; the tables')"
+    )
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(run=_compare)
 
@@ -345,11 +348,12 @@ def _add_evaluations(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(args: argparse.Namespace) -> None:
-    from nnunet_sfma.evaluation.compare import compare, format_comparison, to_json
+    from nnunet_sfma.evaluation.compare import compare, to_json
+    from nnunet_sfma.evaluation.comparison_text import format_comparison
     from nnunet_sfma.evaluation.evaluation_file import read_evaluation
 
     evaluations = [read_evaluation(path) for path in args.evaluations]
-    comparison = compare(evaluations, evaluations[0]["dataset"]["release"], args.metrics)
+    comparison = compare(evaluations, args.release, args.metrics)
     print(to_json(comparison) if args.json else format_comparison(comparison))
 
 

@@ -1,6 +1,7 @@
 """Means, deviations and intervals of per-case metrics, over cases and over folds."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -30,7 +31,7 @@ def describe(values: np.ndarray, weights: np.ndarray, folds: Sequence[int | None
     per_fold = [
         _mean(values[rows], weights[rows]) for rows in (np.equal(folds, fold) for fold in sorted(_known(folds)))
     ]
-    low, high = _interval(values, weights, subjects)
+    low, high = bootstrap_interval(values, weights, subjects)
     return {
         "mean": _number(_mean(values, weights)),
         "sd": _deviation(per_case[np.isfinite(per_case)]),
@@ -64,14 +65,35 @@ def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _interval(values: np.ndarray, weights: np.ndarray, subjects: Sequence[str]) -> tuple[float | None, float | None]:
-    names, index = np.unique(np.array(subjects, dtype=object).astype(str), return_inverse=True)
+def bootstrap_interval(
+    values: np.ndarray, weights: np.ndarray, subjects: Sequence[Hashable]
+) -> tuple[float | None, float | None]:
+    """The 95 % percentile interval of the mean, from resampling subjects with all their cases; always the same draws.
+
+    Args:
+        values, weights, subjects: as in :func:`describe`.
+
+    Returns:
+        Its lower and upper end; None with fewer than two subjects or without a mean.
+    """
+    weights = np.where(np.isfinite(values), weights, 0.0)
+    with_value = weights.any(1)
+    values, weights = values[with_value], weights[with_value]
+    subjects = [subject for subject, there in zip(subjects, with_value, strict=True) if there]
+    names = {subject: number for number, subject in enumerate(dict.fromkeys(subjects))}
     if len(names) < 2 or not np.isfinite(_mean(values, weights)):
         return None, None
+    index = [names[subject] for subject in subjects]
     sums, totals = (np.zeros((len(names), values.shape[1])) for _ in range(2))
     np.add.at(sums, index, np.nan_to_num(values) * weights)
     np.add.at(totals, index, weights)
-    drawn = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
+    drawn = _draws(len(names))
     means = _ratio(drawn @ sums, drawn @ totals).mean(1)
     low, high = np.nanpercentile(means, (2.5, 97.5))
     return float(low), float(high)
+
+
+@lru_cache(maxsize=2)
+def _draws(n: int) -> np.ndarray:
+    """How often each of n subjects is drawn in each resample, (RESAMPLES, n)."""
+    return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(np.float32)
