@@ -7,7 +7,7 @@ from nnunetv2.utilities.file_path_utilities import get_output_folder
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.measure import EvaluatedCase
-from nnunet_sfma.evaluation.sources import Source, read_json
+from nnunet_sfma.evaluation.sources import Source, if_there, read_json
 from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
 from nnunet_sfma.sentences import first_few
 from nnunet_sfma.split_record import SPLITS_FILE, read_split_record, split_checksum
@@ -57,7 +57,7 @@ def from_cross_validation(
             prediction=_validation(model, state["fold"]) / f"{case}{ending}",
             reference=_reference(preprocessed, case, ending),
             instances=_instances(name, case, ending),
-            probabilities=_if_there(_validation(model, state["fold"]) / f"{case}.npz"),
+            probabilities=if_there(_validation(model, state["fold"]) / f"{case}.npz"),
         )
         for state in states
         if state["state"] == "finished"
@@ -195,11 +195,7 @@ def _reference(preprocessed: Path, case: str, ending: str) -> Path:
 
 
 def _instances(name: str, case: str, ending: str) -> Path | None:
-    return _if_there(nnunet_folder("nnUNet_raw") / name / "instancesTr" / f"{case}{ending}")
-
-
-def _if_there(path: Path) -> Path | None:
-    return path if path.is_file() else None
+    return if_there(nnunet_folder("nnUNet_raw") / name / "instancesTr" / f"{case}{ending}")
 
 
 def _describe_split(preprocessed: Path, splits: list[dict]) -> dict:

@@ -1,6 +1,7 @@
 """What can be evaluated: the folds of a cross-validation, or a folder of predictions with labels."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.conventions import Conventions
 from nnunet_sfma.evaluation.measure import EvaluatedCase, Measuring
 from nnunet_sfma.sentences import first_few
+from nnunet_sfma.split_record import read_split_record
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,10 @@ class Source:
 
     @property
     def dataset_name(self) -> str:
-        return self.plans["dataset_name"] if self.plans else self.dataset_json.get("name", "")
+        """As the plans, the folder in nnUNet_raw or dataset.json give it."""
+        if self.plans:
+            return self.plans["dataset_name"]
+        return self.raw.name if self.raw else self.dataset_json.get("name", "unnamed data set")
 
     @property
     def provenance(self) -> dict:
@@ -123,19 +128,18 @@ def from_folder(predictions: Path, labels: Path, dataset_json: Path | None = Non
     predicted, labelled = (_identifiers(folder, ending) for folder in (predictions, labels))
     _refuse_unpaired(predictions, labels, predicted, labelled, ending)
     plans = read_json(predictions / "plans.json") if (predictions / "plans.json").is_file() else None
-    instances = labels.with_name(labels.name.replace("labels", "instances", 1))
+    raw = _raw_folder(labels, plans)
     cases = [
         EvaluatedCase(
             case=case,
             fold=None,
             prediction=predictions / f"{case}{ending}",
             reference=labels / f"{case}{ending}",
-            instances=_if_there(instances / f"{case}{ending}") if instances != labels else None,
-            probabilities=_if_there(predictions / f"{case}.npz"),
+            instances=_instances(raw, f"{case}{ending}"),
+            probabilities=if_there(predictions / f"{case}.npz"),
         )
         for case in sorted(predicted)
     ]
-    raw = labels.parent if (labels.parent / "dataset.json").is_file() else None
     images = labels.with_name(labels.name.replace("labels", "images", 1))
     return Source(
         name=predictions.resolve().name,
@@ -144,10 +148,36 @@ def from_folder(predictions: Path, labels: Path, dataset_json: Path | None = Non
         dataset_json=description,
         plans=plans,
         configuration="2d",
-        split={"part": "test" if labels.name == "labelsTs" else "predictions"},
+        split=_split(labels, plans, predicted),
         raw=raw,
         images=images if images != labels else None,
     )
+
+
+def _raw_folder(labels: Path, plans: dict | None) -> Path | None:
+    """The data set in nnUNet_raw: around the labels, or by the name in the plans."""
+    beside = labels.resolve().parent
+    if (beside / "dataset.json").is_file():
+        return beside
+    if plans is None or not os.environ.get("nnUNet_raw"):
+        return None
+    named = Path(os.environ["nnUNet_raw"], plans["dataset_name"])
+    return named if named.is_dir() else None
+
+
+def _instances(raw: Path | None, name: str) -> Path | None:
+    folders = [raw / f"instances{part}" for part in ("Tr", "Ts")] if raw else []
+    return next((folder / name for folder in folders if (folder / name).is_file()), None)
+
+
+def _split(labels: Path, plans: dict | None, cases: set[str]) -> dict:
+    """What is known of the split; its record counts if the plans lead to one that has these test cases."""
+    split = {"part": "test" if labels.name == "labelsTs" else "predictions"}
+    preprocessed = os.environ.get("nnUNet_preprocessed")
+    record = read_split_record(Path(preprocessed, plans["dataset_name"])) if plans and preprocessed else None
+    if record is None or set(record.test) != cases:
+        return split
+    return {**split, "sha256": record.sha256, "scheme": record.scheme, "seed": record.seed, "source": record.source}
 
 
 def read_json(path: Path) -> dict:
@@ -200,5 +230,6 @@ def _refuse_unpaired(predictions: Path, labels: Path, predicted: set[str], label
         )
 
 
-def _if_there(path: Path) -> Path | None:
+def if_there(path: Path) -> Path | None:
+    """The path, if it is a file."""
     return path if path.is_file() else None

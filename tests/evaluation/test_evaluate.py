@@ -234,7 +234,8 @@ def test_pictures_have_pixels_and_objects(tmp_path):
         (tmp_path / folder).mkdir()
         io.imsave(tmp_path / folder / "gland.png", array, check_contrast=False)
     description = {"channel_names": {"0": "R"}, "labels": {"background": 0, "gland": 1}, "file_ending": ".png"}
-    (tmp_path / "pred" / "dataset.json").write_text(json.dumps(description))
+    for folder in (tmp_path, tmp_path / "pred"):
+        (folder / "dataset.json").write_text(json.dumps(description))
     evaluation = run(["-i", str(tmp_path / "pred"), "-l", str(tmp_path / "labelsTs"), "-np", "1"])
     metrics = evaluation["cases"][0]["classes"]["gland"]
     assert (metrics["dice"], metrics["hd95"]) == (1, 0)
