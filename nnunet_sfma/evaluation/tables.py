@@ -43,6 +43,8 @@ def summary_csv(evaluation: dict) -> str:
 def describe(evaluation: dict) -> str:
     """The summary, the conventions, and what is missing."""
     lines = [f"{evaluation['name']}: {len(evaluation['cases'])} cases of {evaluation['dataset']['name']}", ""]
+    if evaluation["subset"]:
+        lines = [f"{lines[0]}, of folds {', '.join(str(fold['fold']) for fold in evaluation['folds'])} only", ""]
     if evaluation["summary"]:
         lines += _markdown(evaluation)
     else:
@@ -52,23 +54,36 @@ def describe(evaluation: dict) -> str:
 
 
 def _markdown(evaluation: dict) -> list[str]:
-    """A row for each metric: mean of the classes, then class by class, with deviation over cases."""
+    """A row for each metric: the classes' mean over cases and over folds, then class by class over cases."""
     summary = evaluation["summary"]
-    classes = list(summary["classes"].values()) if len(summary["classes"]) > 1 else []
-    names = ["mean", *summary["classes"]] if classes else list(summary["classes"])
-    lines = ["| metric | " + " | ".join(f"{name} (± sd, n)" for name in names) + " |", "|---|" + "---:|" * len(names)]
+    columns = {
+        "mean" if len(summary["classes"]) > 1 else next(iter(summary["classes"])): (summary["mean"], _over_cases)
+    }
+    if len(evaluation["folds"]) > 1:
+        columns["over folds"] = (summary["mean"], _over_folds)
+    if len(summary["classes"]) > 1:
+        columns |= {name: (metrics, _over_cases) for name, metrics in summary["classes"].items()}
+    lines = ["| metric | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
     for metric in evaluation["metrics"]:
-        cells = [_cell(metrics.get(metric["key"])) for metrics in (summary["mean"], *classes)]
+        cells = [write(metrics.get(metric["key"])) for metrics, write in columns.values()]
         unit = f" ({metric['unit']})" if metric["unit"] else ""
         lines.append(f"| {metric['title']}{unit} | " + " | ".join(cells) + " |")
-    return lines
+    return [*lines, "", "Mean ± standard deviation (number of cases that have a value)."]
 
 
-def _cell(statistics: dict | None) -> str:
-    if statistics is None or statistics["mean"] is None:
+def _over_cases(statistics: dict | None) -> str:
+    written = _spread(statistics, "mean", "sd")
+    return f"{written} ({statistics['n']})" if written else ""
+
+
+def _over_folds(statistics: dict | None) -> str:
+    return _spread(statistics, "mean_of_folds", "sd_of_folds")
+
+
+def _spread(statistics: dict | None, mean: str, deviation: str) -> str:
+    if statistics is None or statistics[mean] is None:
         return ""
-    deviation = "" if statistics["sd"] is None else f" ± {statistics['sd']:.3f}"
-    return f"{statistics['mean']:.3f}{deviation} ({statistics['n']})"
+    return f"{statistics[mean]:.3f}" + ("" if statistics[deviation] is None else f" ± {statistics[deviation]:.3f}")
 
 
 def _csv(header: list[str], rows: list[list]) -> str:
