@@ -1,0 +1,150 @@
+"""How the figures came about: folds, conventions, versions, machines and what the networks cost."""
+
+import json
+from collections.abc import Sequence
+from functools import cache
+
+from nnunet_sfma.reporting.models import Model
+from nnunet_sfma.reporting.tables import Column, Table, decimals, words
+
+HARDWARE = {"machine": "Machine", "cpu": "Processor", "cores": "Cores", "gpu": "GPU"}
+
+
+def fold_table(models: Sequence[Model]) -> Table | None:
+    """The state of every fold; None for plain folders of predictions."""
+    rows = [
+        (
+            model.label,
+            fold["fold"],
+            fold["state"],
+            fold.get("detail") or None,
+            fold.get("cases"),
+            None if fold.get("seconds") is None else fold["seconds"] / 3600,
+            fold.get("device"),
+        )
+        for model in models
+        for fold in model.evaluation["folds"]
+    ]
+    columns = (
+        words("Model"),
+        Column("Fold"),
+        words("State"),
+        words("Detail"),
+        Column("Cases"),
+        Column("Hours", decimals(2)),
+        words("Device"),
+    )
+    return Table("folds", "The folds", columns, tuple(rows), headers=2) if rows else None
+
+
+def convention_table(models: Sequence[Model]) -> Table:
+    """The conventions in words, a column for each model."""
+    texts = [model.evaluation["convention_texts"] for model in models]
+    return _side_by_side("conventions", "The conventions of the metrics", "Convention", models, texts)
+
+
+def metric_table(models: Sequence[Model]) -> Table:
+    """What each metric is."""
+    texts = {metric["title"]: metric["text"] for model in models for metric in model.evaluation["metrics"]}
+    return Table("metrics", "The metrics", (words("Metric"), words("What it is")), tuple(texts.items()))
+
+
+def origin_table(models: Sequence[Model]) -> Table:
+    """Data, split, software and machine, a column for each model."""
+    origins = [_origin(model.evaluation) for model in models]
+    return _side_by_side("origin", "Data, software and machine", "What", models, origins)
+
+
+def cost_table(models: Sequence[Model]) -> Table | None:
+    """Parameters and multiply-adds of every network whose architecture is known."""
+    from nnunet_sfma.networks.cost import CONVENTION
+
+    rows = [_cost_row(model) for model in models if model.evaluation["model"]]
+    columns = (
+        words("Model"),
+        words("Network"),
+        words("Input"),
+        Column("Parameters (M)", decimals(2)),
+        Column("conv (GMAC)", decimals(2)),
+        Column("matmul (GMAC)", decimals(2)),
+        Column("Batch"),
+    )
+    if not rows:
+        return None
+    return Table("cost", "What the networks cost", columns, tuple(rows), (f"How it is counted: {CONVENTION}.",))
+
+
+def _side_by_side(name: str, caption: str, first: str, models: Sequence[Model], entries: Sequence[dict]) -> Table:
+    keys = dict.fromkeys(key for entry in entries for key in entry)
+    columns = (words(first), *(words(model.label) for model in models))
+    return Table(name, caption, columns, tuple((key, *(entry.get(key) for entry in entries)) for key in keys))
+
+
+def _origin(evaluation: dict) -> dict[str, str]:
+    dataset, split, model = evaluation["dataset"], evaluation["split"] or {}, evaluation["model"]
+    entries = {
+        "Model": evaluation["name"],
+        "Data set": dataset["name"],
+        "Release": dataset.get("release"),
+        "Channels": ", ".join(dataset["channels"]),
+        "Part": split.get("part"),
+        "Split": split.get("scheme"),
+        "Split from": split.get("source"),
+        "Split seed": split.get("seed"),
+        "Split SHA-256": split.get("sha256"),
+        "Evaluation file": evaluation["path"],
+        "Written": f"{evaluation['written_at']} by {evaluation['written_by']}",
+        **(_training(model) if model else {}),
+        **evaluation["versions"],
+        **{HARDWARE.get(key, key): value for key, value in evaluation["hardware"].items()},
+    }
+    return {key: str(value) for key, value in entries.items() if value not in (None, "")}
+
+
+def _training(model: dict) -> dict[str, str | None]:
+    training = model.get("training") or {}
+    recipe = ("num_epochs", "optimizer", "initial_lr", "lr_schedule", "dice_weight", "ce_weight", "pretrained")
+    return {
+        "Trainer": model["trainer"],
+        "Plans": f"{model['plans']}, {model['configuration']}",
+        "Patch": _times(model["patch_size"]),
+        "Batch": model["batch_size"],
+        "Spacing": _times(model["spacing"]),
+        "Normalisation": ", ".join(model["normalization"]),
+        "Recipe": ", ".join(f"{key}={training[key]}" for key in recipe if key in training) or None,
+    }
+
+
+def _times(sides: Sequence[float]) -> str:
+    return " × ".join(f"{side:g}" for side in sides)
+
+
+def _cost_row(model: Model) -> tuple:
+    dataset, trained = model.evaluation["dataset"], model.evaluation["model"]
+    shape = (len(dataset["channels"]), *trained["patch_size"])
+    cost = _measure(json.dumps(trained["architecture"]), shape, _outputs(dataset))
+    measured = (cost.parameters / 1e6, cost.conv_macs / 1e9, cost.matmul_macs / 1e9) if cost else (None,) * 3
+    return (model.label, trained["network"], _times(shape), *measured, trained["batch_size"])
+
+
+def _outputs(dataset: dict) -> int:
+    """Channels of the network's output, as nnU-Net counts them: regions, or labels with the background."""
+    labels = dataset["class_labels"].values()
+    return len(labels) if any(len(several) > 1 for several in labels) else len(labels) + 1
+
+
+@cache
+def _measure(architecture: str, shape: tuple[int, ...], outputs: int):
+    import torch
+
+    from nnunet_sfma.errors import UserError
+    from nnunet_sfma.networks.cost import measure_cost
+    from nnunet_sfma.trainers.complete_plans import build_network, fit_to_patch
+
+    try:
+        with torch.device("meta"):
+            network = build_network(fit_to_patch(json.loads(architecture), shape[1:]), shape[0], outputs)
+        return measure_cost(network, shape)
+    # a report of a network that is not installed here is still a report
+    except (UserError, ImportError, RuntimeError, NotImplementedError):
+        return None
