@@ -168,3 +168,27 @@ def test_lost_prediction_is_missing(model):
 def test_no_model(model):
     with pytest.raises(SystemExit, match="There is no model in .*: train it, or check -d, -tr, -p and -c"):
         main([*ARGUMENTS[:-3], "other"])
+
+
+def test_real_model_in_a_report_and_a_comparison(model, tmp_path, capsys):
+    main(ARGUMENTS)
+    main(["report", str(model), "-o", str(tmp_path / "report.html")])
+    page = (tmp_path / "report.html").read_text()
+    assert read_evaluation(model)["split"]["sha256"] in page
+    assert f"nnUNetv2_train 1 2d 1 -tr {TRAINER} -p tiny" in page
+    capsys.readouterr()
+    main(["compare", str(model)])
+    printed = capsys.readouterr().out
+    assert f"| {TRAINER} / tiny / 2d | 2 folds |" in printed
+    assert "No table of the papers covers this data set" in printed
+    with pytest.raises(SystemExit, match="the very same predictions"):
+        main(["compare", str(model), str(model / "evaluation")])
+
+
+def test_unfinished_model_is_reported_as_such_and_not_compared(model, tmp_path):
+    shutil.rmtree(model / "fold_1")
+    main(ARGUMENTS)
+    main(["report", str(model), "-o", str(tmp_path / "report.html")])
+    assert "Fold 1 is not trained: run nnUNetv2_train 1 2d 1" in (tmp_path / "report.html").read_text()
+    with pytest.raises(SystemExit, match="is not complete: Fold 1 is not trained"):
+        main(["compare", str(model)])
