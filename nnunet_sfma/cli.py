@@ -334,9 +334,7 @@ def _add_compare(commands) -> None:
     parser = commands.add_parser("compare", help="models beside each other and beside the papers' tables")
     _add_evaluations(parser)
     parser.add_argument("--release", metavar="NAME", help="the published data set, where the evaluations name none")
-    parser.add_argument(
-        "--metrics", nargs="+", metavar="KEY", help="to show and to test (all; the tables')"
-    )
+    parser.add_argument("--metrics", nargs="+", metavar="KEY", help="to show and to test (all; the tables')")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(run=_compare)
 

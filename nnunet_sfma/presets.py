@@ -1,7 +1,8 @@
 """Presets: the networks, variants and recipes in ``plans/``, one JSON each.
 
 A preset holds the two blocks that a plan of ours needs, ``architecture`` and ``training``, and what it changes in
-nnU-Net's own ``configuration`` (null leaves nnU-Net's value). ``inherits`` names a preset whose entries it changes.
+nnU-Net's own ``configuration`` (null leaves nnU-Net's value, and as ``architecture`` nnU-Net's network). ``inherits``
+names a preset whose entries it changes.
 """
 
 import difflib
@@ -17,6 +18,8 @@ from nnunet_sfma.errors import UserError
 class Preset:
     """One preset with its inheritance resolved; ``architecture`` and ``training`` are whole blocks.
 
+    ``architecture`` is None where the network is that of nnU-Net's own plans.
+
     ``paper`` and ``published_row`` name the paper and the row of its complexity table in ``evaluation/published.json``
     that describes the same network.
     """
@@ -26,7 +29,7 @@ class Preset:
     source: str
     paper: str
     trainer: str
-    architecture: dict
+    architecture: dict | None
     training: dict
     configuration: dict
     published_row: str | None

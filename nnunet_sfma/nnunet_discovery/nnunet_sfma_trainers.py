@@ -7,9 +7,16 @@ from nnunet_sfma.nnunet_discovery import refuse_misspelled
 from nnunet_sfma.trainers.nnUNetTrainerDANIE import nnUNetTrainerDANIE
 from nnunet_sfma.trainers.nnUNetTrainerDANIE_L import nnUNetTrainerDANIE_L
 from nnunet_sfma.trainers.nnUNetTrainerDANIE_S import nnUNetTrainerDANIE_S
+from nnunet_sfma.trainers.nnUNetTrainerPeer import nnUNetTrainerPeer
 from nnunet_sfma.trainers.nnUNetTrainerSFMANet import nnUNetTrainerSFMANet
 
-__all__ = ["nnUNetTrainerDANIE", "nnUNetTrainerDANIE_L", "nnUNetTrainerDANIE_S", "nnUNetTrainerSFMANet"]
+__all__ = [
+    "nnUNetTrainerDANIE",
+    "nnUNetTrainerDANIE_L",
+    "nnUNetTrainerDANIE_S",
+    "nnUNetTrainerPeer",
+    "nnUNetTrainerSFMANet",
+]
 
 
 def __getattr__(name: str):

@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +56,8 @@ def make_plans(
 ) -> PlansFile:
     """Write ``nnUNet_preprocessed/DatasetXXX_Name/<name>.json``.
 
-    Preprocessed data is shared with nnU-Net's own plan unless spacing, normalisation or slice axis differ.
+    Preprocessed data is shared with nnU-Net's own plan unless spacing, normalisation or slice axis differ. A preset
+    without a network keeps that of nnU-Net's own plan.
 
     Args:
         dataset: id or name of a planned dataset.
@@ -83,10 +84,12 @@ def make_plans(
     folder = nnunet_folder("nnUNet_preprocessed") / dataset_name(dataset)
     _check_name(name, base)
     own = _read_base(folder, base)
-    block = _apply(preset, _changes(settings, preset))
     _check_gpu_memory(gpu_memory, settings)
     plans = plan_along(slice_axis, own, folder) if slice_axis else own
     original = _resolved(plans)
+    if preset.architecture is None:
+        preset = replace(preset, architecture=_own_architecture(original, base))
+    block = _apply(preset, _changes(settings, preset))
     configuration = {**original, **block["configuration"], "training": _with_absolute_path(block["training"])}
     if any(configuration[key] != original[key] for key in PREPROCESSING_KEYS):
         configuration["data_identifier"] = f"{name}_{CONFIGURATION}"
@@ -135,6 +138,14 @@ def _resolved(plans: dict) -> dict:
 
     configuration = PlansManager(plans).get_configuration(CONFIGURATION).configuration
     return {key: value for key, value in configuration.items() if key != "inherits_from"}
+
+
+def _own_architecture(original: dict, base: str) -> dict:
+    from nnunet_sfma.trainers.complete_plans import is_nnunets_own
+
+    if not is_nnunets_own(original["architecture"]):
+        raise UserError(f"The plans '{base}' do not hold a network of nnU-Net's own: name nnU-Net's plans with -p.")
+    return original["architecture"]
 
 
 def _changes(settings: list[str], preset: Preset) -> dict:
@@ -226,6 +237,8 @@ def _size_batch(plans: dict, dataset: dict, estimate: "MemoryEstimate", gpu_memo
 
 
 def _padding(network: "nn.Module", patch: list[int]) -> list[str]:
+    if not hasattr(network, "padded_size"):  # nnU-Net's own, which pad nothing
+        return []
     padded = list(network.padded_size(patch))
     if padded == patch:
         return []

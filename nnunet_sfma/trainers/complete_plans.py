@@ -1,28 +1,36 @@
 """Makes the plans that a trainer receives complete, so that the model saved from them rebuilds itself."""
 
+import math
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
+from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from nnunet_sfma.errors import UserError
-from nnunet_sfma.presets import load_preset
+from nnunet_sfma.presets import load_preset, preset_names
 from nnunet_sfma.trainers.recipe import Recipe
 
 NNUNETS_OWN_NETWORKS = "dynamic_network_architectures."
+
+
+class MissingLibraryError(UserError):
+    """A network needs a library that is not installed; the sentence says which."""
 
 
 def complete_plans(plans: dict, configuration: str, preset_name: str, model_folder: Path) -> dict:
     """Return a copy of ``plans`` in which ``configuration`` names a network and a recipe of ours.
 
     nnU-Net's own plans name neither. They get both from the plans already saved in the model's folder, so that all
-    folds of a model and a resumed fold agree even if a preset has changed since; else from the preset. Patch, batch
-    and spacing stay the plan's.
+    folds of a model and a resumed fold agree even if a preset has changed since; else from the preset. A preset
+    without a network leaves them theirs. Patch, batch and spacing stay the plan's.
+
+    A trainer trains the networks of all presets that name it.
 
     Args:
         plans: as nnU-Net read them.
@@ -51,13 +59,16 @@ def complete_plans(plans: dict, configuration: str, preset_name: str, model_fold
     if "training" not in resolved:
         _refuse_unknown_network(resolved, plans["plans_name"], preset.trainer)
         saved = _saved_blocks(model_folder, configuration)
-        architecture, training = saved or (preset.architecture, preset.training)
+        architecture, training = saved or (preset.architecture or resolved["architecture"], preset.training)
         architecture = fit_to_patch(architecture, resolved["patch_size"])
         plans["configurations"][configuration]["architecture"] = architecture
         plans["configurations"][configuration]["training"] = deepcopy(training)
         source = f"{model_folder / 'plans.json'}, as for its other folds" if saved else f"the preset '{preset.name}'"
-        print(f"The plans '{plans['plans_name']}' name no network of ours: network and recipe come from {source}.")
-    elif _network(resolved) != preset.architecture["network_class_name"]:
+        missing = (
+            "recipe of ours: it comes" if preset.architecture is None else "network of ours: network and recipe come"
+        )
+        print(f"The plans '{plans['plans_name']}' name no {missing} from {source}.")
+    elif not _trains(preset.trainer, _network(resolved)):
         raise UserError(
             f"The plans '{plans['plans_name']}' describe {_network(resolved).split('.')[-1]}, which {preset.trainer} "
             f"does not train: choose the trainer of those plans with -tr, or plans of this trainer with -p."
@@ -81,6 +92,7 @@ def build_network(architecture: dict, num_input_channels: int, num_output_channe
     """The network that an ``architecture`` block names, by nnU-Net's own factory.
 
     Raises:
+        MissingLibraryError: if it is built by a library that is not installed.
         UserError: if the network refuses its arguments.
     """
     try:
@@ -94,6 +106,8 @@ def build_network(architecture: dict, num_input_channels: int, num_output_channe
         )
     except KeyError as error:
         raise UserError(f"The plan's architecture block lacks {error}: make the plan again.") from error
+    except ModuleNotFoundError as error:
+        raise MissingLibraryError(f"{error}.") from error
     except (ArithmeticError, AttributeError, ImportError, RuntimeError, TypeError, ValueError) as error:
         name = architecture["network_class_name"].split(".")[-1]
         raise UserError(f"The plan's architecture block does not fit {name}: {error}.") from error
@@ -124,7 +138,20 @@ def check_network(plans: dict, configuration: str) -> nn.Module:
             f"{architecture['arch_kwargs']['image_size']}: make them again with nnunet-sfma plan --set patch_size=..."
         )
     with torch.device("meta"):
-        return build_network(architecture, 1, 1)
+        network = build_network(architecture, 1, 1)
+    if is_nnunets_unet(network):
+        _refuse_patch_that_does_not_divide(network.encoder.strides, patch_size)
+    return network
+
+
+def is_nnunets_own(architecture: dict) -> bool:
+    """Whether an ``architecture`` block names a network of nnU-Net's own."""
+    return _network({"architecture": architecture}).startswith(NNUNETS_OWN_NETWORKS)
+
+
+def is_nnunets_unet(network: nn.Module) -> bool:
+    """Whether a network is a plain or residual U-Net of nnU-Net's own."""
+    return isinstance(getattr(network, "decoder", None), UNetDecoder)
 
 
 def _refuse_what_is_not_2d(resolved: dict, configuration: str) -> None:
@@ -134,12 +161,29 @@ def _refuse_what_is_not_2d(resolved: dict, configuration: str) -> None:
         raise UserError(f"'{configuration}' is a 3D configuration, but this network is 2D: use the configuration 2d.")
 
 
+def _refuse_patch_that_does_not_divide(strides: Sequence[Sequence[int]], patch_size: list[int]) -> None:
+    """nnU-Net's networks pad nothing, and their norms need more than one position in the deepest stage."""
+    divisors = [math.prod(of_axis) for of_axis in zip(*strides, strict=True)]
+    if patch_size == divisors or any(side % divisor for side, divisor in zip(patch_size, divisors, strict=True)):
+        raise UserError(
+            f"nnU-Net's own network of these plans takes patches whose sides are multiples of {divisors} and more than "
+            f"that, got {patch_size}: choose others with --set patch_size=[H,W]."
+        )
+
+
 def _refuse_unknown_network(resolved: dict, plans_name: str, trainer: str) -> None:
-    if "architecture" in resolved and not _network(resolved).startswith(NNUNETS_OWN_NETWORKS):
+    if "architecture" in resolved and not is_nnunets_own(resolved["architecture"]):
         raise UserError(
             f"The plans '{plans_name}' describe another network, {_network(resolved)}, without a training block: "
             f"use its own trainer with -tr, or give {trainer} plans made by nnunet-sfma plan."
         )
+
+
+def _trains(trainer: str, network: str) -> bool:
+    """Whether a preset of this trainer has this network; a preset without one has any of nnU-Net's own."""
+    blocks = [preset.architecture for preset in map(load_preset, preset_names()) if preset.trainer == trainer]
+    own = is_nnunets_own({"network_class_name": network})
+    return any(own if block is None else network == block["network_class_name"] for block in blocks)
 
 
 def _saved_blocks(model_folder: Path, configuration: str) -> tuple[dict, dict] | None:

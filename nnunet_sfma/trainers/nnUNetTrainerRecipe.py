@@ -37,7 +37,8 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
     checkpoint beside the old one and renames it, and stops at a loss that is not finite.
 
     Attributes:
-        default_preset: the preset that completes nnU-Net's own plans; its network is the one this trainer trains.
+        default_preset: the preset that completes nnU-Net's own plans. The networks of all presets that name the same
+            trainer as this one can be trained.
 
     Raises:
         UserError: if the plans do not fit, see :func:`nnunet_sfma.trainers.complete_plans.complete_plans`.

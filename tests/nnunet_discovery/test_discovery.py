@@ -13,7 +13,7 @@ import pytest
 from nnunet_sfma.nnunet_discovery import FOLDER, VARIABLE
 
 TRAINER = "nnUNetTrainerSFMANet"
-TRAINERS = [TRAINER, "nnUNetTrainerDANIE", "nnUNetTrainerDANIE_S", "nnUNetTrainerDANIE_L"]
+TRAINERS = [TRAINER, "nnUNetTrainerDANIE", "nnUNetTrainerDANIE_S", "nnUNetTrainerDANIE_L", "nnUNetTrainerPeer"]
 LOOK_UP = f"""
 import pickle
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find

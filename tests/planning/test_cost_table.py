@@ -1,10 +1,14 @@
 """``nnunet-sfma networks``: the cost table."""
 
 import json
+import shutil
+import sys
 
 import pytest
 
+from nnunet_sfma import presets
 from nnunet_sfma.cli import main
+from nnunet_sfma.presets import preset_names
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +76,35 @@ def test_table_names_its_convention(capsys):
     assert "| sfmanet | 36.97 | 36.92 | 67.62 | 3.21 | 94.77 | |" in printed.replace("  ", " ")
     assert "| danie-l | 126.32 | | 26.53 | 0.77 | 26.55 | -0.1 % |" in printed.replace("  ", " ")
     assert "multiply-adds of one image" in printed and "mixes units" in printed
+
+
+def test_peers_stand_in_a_table_of_their_own(costs, capsys):
+    pytest.importorskip("monai")
+    main(["networks"])
+    peers = capsys.readouterr().out.partition("Peers, counted for 1 x 256 x 256 and 1 class:")[2]
+    rows = [line.split(" | ")[0].removeprefix("| ") for line in peers.splitlines() if line.startswith("| peer-")]
+    assert rows == [name for name in preset_names() if name.startswith("peer-")] and len(rows) == 6
+    assert "| peer-nnunet |  |  |  |  |  |  | nnU-Net's own network" in peers
+    assert "Left out" not in peers
+    assert costs["peer-attention-unet"]["parameters_millions"] == pytest.approx(31.74, abs=0.005)
+    assert costs["peer-attention-unet"]["published_parameters_millions"] is None
+    assert costs["peer-nnunet"]["conv_gmacs"] is None
+    assert costs["peer-unet"]["conv_gmacs"] == costs["sfmanet-ablation-unet"]["conv_gmacs"]
+
+
+def test_peers_are_left_out_without_their_library(tmp_path, monkeypatch, capsys):
+    for name in ("monai", "monai.networks", "monai.networks.nets"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for name in ("sfmanet", "peer-nnunet", "peer-unetr"):
+        shutil.copy(presets.presets_folder() / f"{name}.json", tmp_path)
+    # of a width that no other test has measured
+    unetr = tmp_path / "peer-unetr.json"
+    unetr.write_text(unetr.read_text().replace('"feature_size": 16', '"feature_size": 8'))
+    monkeypatch.setattr(presets, "presets_folder", lambda: tmp_path)
+    main(["networks"])
+    printed = capsys.readouterr().out
+    assert "Left out for want of MONAI (pip install 'nnunet-sfma[peers]'): peer-unetr." in printed
+    assert "| peer-nnunet |" in printed and "| peer-unetr |" not in printed and "| sfmanet |" in printed
+    assert "DANIE, counted" not in printed
+    main(["networks", "--json"])
+    assert json.loads(capsys.readouterr().out)["left_out"] == ["peer-unetr"]
