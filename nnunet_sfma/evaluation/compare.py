@@ -98,7 +98,7 @@ def compare(evaluations: list[dict], release: str | None = None, metrics: list[s
     release = release or next((each["dataset"]["release"] for each in evaluations if each["dataset"]["release"]), None)
     tables = tables_for(release) if release else []
     shown = _shown(evaluations, metrics)
-    tested = metrics or _tested([entry["key"] for entry in shown], tables)
+    tested = [entry["key"] for entry in shown] if metrics else _tested([entry["key"] for entry in shown], tables)
     return Comparison(
         dataset=evaluations[0]["dataset"]["name"],
         release=release,
@@ -132,7 +132,7 @@ def _shown(evaluations: Sequence[dict], wanted: list[str] | None) -> list[dict]:
     unknown = [key for key in wanted or [] if key not in known]
     if unknown:
         raise UserError(f"There is no metric '{unknown[0]}' in these evaluations: choose of {', '.join(known)}.")
-    return [known[key] for key in wanted] if wanted else common
+    return [known[key] for key in dict.fromkeys(wanted)] if wanted else common
 
 
 def _tested(shown: list[str], tables: list[Table]) -> list[str]:

@@ -108,7 +108,7 @@ def _markdown(columns: Sequence[str], rows: Iterable[Sequence[str]], left: int) 
     """A table whose first columns are text."""
     rule = ["---"] * left + ["---:"] * (len(columns) - left)
     lines = [columns, rule, *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def _number(spread: Spread, decimals: int) -> str:

@@ -7,7 +7,7 @@ from nnunetv2.utilities.file_path_utilities import get_output_folder
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.measure import EvaluatedCase
-from nnunet_sfma.evaluation.sources import Source, if_there, read_json
+from nnunet_sfma.evaluation.sources import Source, if_there, read_json, read_plans
 from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
 from nnunet_sfma.sentences import first_few
 from nnunet_sfma.split_record import SPLITS_FILE, read_split_record, split_checksum
@@ -35,7 +35,10 @@ def from_cross_validation(
     model = Path(get_output_folder(name, trainer, plans_name, configuration))
     if not model.is_dir():
         raise UserError(f"There is no model in {model}: train it, or check -d, -tr, -p and -c.")
-    plans, dataset_json = read_json(model / "plans.json"), read_json(model / "dataset.json")
+    plans = read_plans(model / "plans.json")
+    dataset_json = read_json(model / "dataset.json", "labels", "file_ending")
+    if configuration not in plans["configurations"]:
+        raise UserError(f"{model / 'plans.json'} has no configuration '{configuration}': restore it, or train again.")
     preprocessed = nnunet_folder("nnUNet_preprocessed") / name
     splits = _splits(preprocessed)
     wanted = _wanted(folds, len(splits))
@@ -49,7 +52,7 @@ def from_cross_validation(
     missing = [sentence for sentence in missing if sentence]
     if missing and folds is not None:
         raise UserError(missing[0])
-    _refuse_different_plans(states)
+    _refuse_different_plans(states, _fixed(plans, configuration))
     cases = [
         EvaluatedCase(
             case=case,
@@ -88,12 +91,20 @@ def _splits(preprocessed: Path) -> list[dict]:
     path = preprocessed / SPLITS_FILE
     if not path.is_file():
         raise UserError(f"There is no {path}: nnU-Net writes it with the first fold, or nnunet-sfma splits does.")
-    return read_json(path)
+    splits = read_json(path)
+    sides = [fold.get(side) for fold in splits for side in ("train", "val")] if _is_list_of(dict, splits) else []
+    if not sides or not all(_is_list_of(str, side) for side in sides):
+        raise UserError(f"{path} is damaged: restore it, or make the splits again.")
+    return splits
+
+
+def _is_list_of(kind: type, entries) -> bool:
+    return isinstance(entries, list) and all(isinstance(entry, kind) for entry in entries)
 
 
 def _wanted(folds: Sequence[int] | None, number: int) -> list[int]:
     wanted = list(range(number)) if folds is None else sorted(set(folds))
-    unknown = [fold for fold in wanted if fold >= number]
+    unknown = [fold for fold in wanted if not 0 <= fold < number]
     if unknown:
         raise UserError(f"The split has no fold {unknown[0]}: it has folds 0 to {number - 1}.")
     return wanted
@@ -122,15 +133,15 @@ def _state(
             f"{_validation(model, fold)} holds predictions that the split does not validate in fold {fold} "
             f"({first_few(strangers, 3)}): the split was changed after the training, or results were mixed."
         )
-    trained = log["plans"]["configurations"].get(configuration, {}).get("training") or {}
-    epochs = trained.get("num_epochs") or log["epochs"]
+    training = log["plans"]["configurations"].get(configuration, {}).get("training") or {}
+    whole = f" of {training['num_epochs']}" if training else ""
     entry |= {
-        "detail": f"{log['epochs']} of {epochs} epochs",
+        "detail": f"{log['epochs']}{whole} epochs",
         "cases": len(predicted),
         "curves": log["curves"],
         "seconds": log["seconds"],
         "device": _device(folder),
-        "plans": log["plans"]["configurations"].get(configuration),
+        "plans": _fixed(log["plans"], configuration),
     }
     if checkpoint.name != CHECKPOINTS[0]:
         problem = f"Fold {fold} is not finished ({entry['detail']}): continue it with {command} --c."
@@ -152,6 +163,13 @@ def _read_checkpoint(path: Path, trainer: str) -> dict:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
         made_by, log, plans = checkpoint["trainer_name"], checkpoint["logging"], checkpoint["init_args"]["plans"]
+        starts, ends = log.get("epoch_start_timestamps", []), log.get("epoch_end_timestamps", [])
+        read = {
+            "epochs": checkpoint["current_epoch"],
+            "plans": {**plans, "configurations": dict(plans["configurations"])},
+            "curves": {key: [float(value) for value in log[key]] for key in CURVES if log.get(key)},
+            "seconds": sum(end - start for start, end in zip(starts, ends, strict=False)) if ends else None,
+        }
     except Exception as error:  # torch raises one of many
         reason = (str(error) or repr(error)).splitlines()[0]
         raise UserError(f"{path} cannot be read ({reason}): train this fold again.") from None
@@ -159,31 +177,31 @@ def _read_checkpoint(path: Path, trainer: str) -> dict:
         raise UserError(
             f"{path} was trained by {made_by}, but lies in a folder of {trainer}: results of two trainers are mixed."
         )
-    starts, ends = log.get("epoch_start_timestamps", []), log.get("epoch_end_timestamps", [])
-    return {
-        "epochs": checkpoint["current_epoch"],
-        "plans": plans,
-        "curves": {key: [float(value) for value in log[key]] for key in CURVES if log.get(key)},
-        "seconds": sum(end - start for start, end in zip(starts, ends, strict=False)) if ends else None,
-    }
+    return read
 
 
 def _device(folder: Path) -> str | None:
-    path = folder / "debug.json"
-    entries = read_json(path) if path.is_file() else {}
-    return entries.get("gpu_name") or entries.get("device")
+    try:
+        entries = read_json(folder / "debug.json", "device")
+    except UserError:  # only for people: an evaluation does without
+        return None
+    return entries.get("gpu_name") or entries["device"]
 
 
-def _refuse_different_plans(states: list[dict]) -> None:
+def _fixed(plans: dict, configuration: str) -> dict:
+    """What all folds share: the configuration, and the order of the axes."""
+    return {**plans["configurations"].get(configuration, {}), "transpose_forward": plans.get("transpose_forward")}
+
+
+def _refuse_different_plans(states: list[dict], saved: dict) -> None:
     """Folds of one cross-validation differ in their cases and in nothing else."""
-    known = [(state["fold"], state.pop("plans")) for state in states]
-    known = [(fold, plans) for fold, plans in known if plans is not None]
-    for fold, plans in known[1:]:
-        different = sorted(key for key in {*plans, *known[0][1]} if plans.get(key) != known[0][1].get(key))
+    for state in states:
+        plans = state.pop("plans")
+        different = sorted(key for key in {*plans, *saved} if plans.get(key) != saved.get(key)) if plans else []
         if different:
             raise UserError(
-                f"Folds {known[0][0]} and {fold} were trained with different plans ({first_few(different)}): train one "
-                f"of them again, so that they can be averaged."
+                f"Fold {state['fold']} was trained with other plans than the model's folder holds "
+                f"({first_few(different)}): train it again, so that the folds can be averaged."
             )
 
 

@@ -7,17 +7,16 @@ from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-import numpy as np
-
 from nnunet_sfma import __version__
+from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.conventions import Conventions
 from nnunet_sfma.evaluation.environment import hardware, versions
 from nnunet_sfma.evaluation.evaluation_file import FORMAT, NAME, read_evaluation, to_json
 from nnunet_sfma.evaluation.lesions import detection_by_size
 from nnunet_sfma.evaluation.measure import EvaluatedCase, Measuring, measure_case
-from nnunet_sfma.evaluation.metrics import METRICS, OBJECTS, class_metrics, harmonic, mean, mean_iou, unit_of
-from nnunet_sfma.evaluation.sources import Source
-from nnunet_sfma.evaluation.statistics import describe
+from nnunet_sfma.evaluation.metrics import METRICS, OBJECTS, class_metrics, ious, mean, unit_of
+from nnunet_sfma.evaluation.sources import Source, if_there
+from nnunet_sfma.evaluation.summary import summarise
 from nnunet_sfma.evaluation.tables import cases_csv, summary_csv
 from nnunet_sfma.files import replace_texts, sha256
 from nnunet_sfma.nnunet_folders import make_writable_folder
@@ -48,10 +47,16 @@ def evaluate(
         UserError: if a case cannot be evaluated or the folder not be written; an older evaluation stays then.
     """
     output = output or source.output
-    make_writable_folder(output)
     how = source.measuring(conventions)
     conventions = replace(conventions, distances=how.distances)
-    measured = _measure(source.cases, how, output / CACHE, processes)
+    is_new = not output.exists()
+    make_writable_folder(output)
+    try:
+        measured = _measure(source.cases, how, output / CACHE, processes)
+    except BaseException:
+        if is_new and not any(output.iterdir()):
+            output.rmdir()
+        raise
     evaluation = _assemble(source, conventions, how, measured, command)
     replace_texts(
         {
@@ -71,42 +76,46 @@ def _measure(cases: Sequence[EvaluatedCase], how: Measuring, cache: Path, proces
     keys = [_key(files, how) for files in cases]
     new = [(files, key) for files, key in zip(cases, keys, strict=True) if key not in known]
     jobs = [(files, how) for files, _ in new]
-    with open(cache, "a", encoding="utf-8") as file:
-        if new and file.tell():
-            file.write("\n")  # ends a line that an interrupted run left unfinished
-        results = in_parallel(measure_case, jobs, min(processes, max(1, len(jobs))), "Evaluating") if jobs else ()
-        for (_, key), result in zip(new, results, strict=True):
-            known[key] = result
-            file.write(json.dumps({"key": key, "measured": result}) + "\n")
-            file.flush()
-    if len(known) > 4 * len(keys):
-        _shrink_cache(cache, {key: known[key] for key in keys})
+    results = in_parallel(measure_case, jobs, min(processes, len(jobs)), "Evaluating") if jobs else ()
+    for (_, key), result in zip(new, results, strict=True):
+        known[key] = result
+        _append(cache, {"key": key, "measured": result})
     return [known[key] for key in keys]
 
 
 def _read_cache(path: Path) -> dict[str, dict]:
     """What earlier runs measured; a line that an interrupted one left unfinished is passed over."""
     known = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
         try:
             entry = json.loads(line)
-            known[entry["key"]] = entry["measured"]
+            known[entry["key"]] = dict(entry["measured"])
         except (ValueError, KeyError, TypeError):
             continue
     return known
 
 
-def _shrink_cache(path: Path, known: dict[str, dict]) -> None:
-    lines = (json.dumps({"key": key, "measured": measured}) + "\n" for key, measured in known.items())
-    replace_texts({path: "".join(lines)})
+def _append(cache: Path, entry: dict) -> None:
+    """A line of its own, even behind one that an interrupted run left unfinished."""
+    try:
+        with open(cache, "a", encoding="utf-8") as file:
+            file.write("\n" + json.dumps(entry) + "\n")
+    except OSError as error:
+        raise UserError(f"Could not write {cache} ({error.strerror}): make room or choose another -o.") from None
 
 
 def _key(files: EvaluatedCase, how: Measuring) -> str:
     """Of the files' content and the way of measuring."""
-    contents = [
-        sha256(path) if path else None
-        for path in (files.prediction, files.reference, files.instances, files.probabilities)
-    ]
+    label_maps = [files.prediction, files.reference]
+    # nnU-Net keeps the spacing of a TIFF beside it
+    spacings = [if_there(path.with_suffix(".json")) for path in label_maps]
+    paths = [*label_maps, files.instances, files.probabilities, *spacings]
+    try:
+        contents = [sha256(path) if path else None for path in paths]
+    except OSError as error:
+        raise UserError(
+            f"{error.filename} cannot be read ({error.strerror}): restore it, or leave the case out."
+        ) from None
     return hashlib.sha256(json.dumps([contents, how.identity()]).encode()).hexdigest()
 
 
@@ -115,11 +124,12 @@ def _key(files: EvaluatedCase, how: Measuring) -> str:
 
 def _assemble(source: Source, conventions: Conventions, how: Measuring, measured: list[dict], command: str) -> dict:
     subjects = _subjects(source)
-    cases, weights = [], []
-    for files, each in zip(source.cases, measured, strict=True):
-        entry, items = _case(files, each, conventions, source, subjects)
-        cases.append(entry)
-        weights.append(items)
+    cases = [
+        _case(files, each, conventions, source, subjects) for files, each in zip(source.cases, measured, strict=True)
+    ]
+    chosen = asdict(conventions)
+    if conventions.average == "slice":
+        chosen["slice_axis"] = how.slice_axis
     with_objects = any("objects" in each for case in measured for each in case["classes"].values())
     keys = [key for key in METRICS if key not in OBJECTS or with_objects]
     volume_unit = "pixel" if how.picture else "ml"
@@ -130,15 +140,19 @@ def _assemble(source: Source, conventions: Conventions, how: Measuring, measured
         "name": source.name,
         "dataset": _dataset(source, how, volume_unit),
         "model": _model(source),
-        "conventions": asdict(conventions),
-        "convention": str(conventions),
+        "conventions": chosen,
+        "convention": f"{conventions}" + (f", slice_axis={how.slice_axis}" if "slice_axis" in chosen else ""),
         "convention_texts": conventions.texts(),
         "metrics": [{**asdict(METRICS[key]), "unit": unit_of(METRICS[key], conventions, volume_unit)} for key in keys],
-        "split": {**source.split, "subjects_known": bool(subjects)},
+        "split": {**source.split, "subjects_known": all(files.case in subjects for files in source.cases)},
         "folds": source.folds,
         "missing": source.missing,
         "cases": cases,
-        "summary": None if source.missing else _summary(cases, weights, list(how.classes), keys, conventions),
+        "summary": None
+        if source.missing
+        else summarise(
+            measured, keys, conventions, [case["fold"] for case in cases], [case["subject"] for case in cases]
+        ),
         "detection_by_size": None if source.missing else _detection(cases, list(how.classes), volume_unit),
         "subset": source.subset,
         "commands": _commands(source, command),
@@ -150,77 +164,39 @@ def _assemble(source: Source, conventions: Conventions, how: Measuring, measured
 def _subjects(source: Source) -> dict[str, str]:
     """Whom each case shows, where a conversion of ours says so; slices share their volume's subject."""
     entries = source.provenance.get("cases", {})
-    return {
-        identifier: entry["subject"] for case, entry in entries.items() for identifier in entry.get("slices", [case])
-    }
+    try:
+        return {
+            identifier: entry["subject"]
+            for case, entry in entries.items()
+            for identifier in (case, *entry.get("slices", ()))
+        }
+    except (AttributeError, KeyError, TypeError):
+        raise UserError(f"{source.raw / 'provenance.json'} is damaged: convert the data set again.") from None
 
 
 def _case(
     files: EvaluatedCase, measured: dict, conventions: Conventions, source: Source, subjects: dict[str, str]
-) -> tuple[dict, dict]:
-    classes, items = {}, {}
-    for name, each in measured["classes"].items():
-        classes[name], items[name] = class_metrics(each, conventions)
-        classes[name] |= {
-            "volume_reference": each["volume_reference"],
-            "volume_prediction": each["volume_prediction"],
-            "lesions": each["lesions"],
-        }
+) -> dict:
+    extras = ("volume_reference", "volume_prediction", "lesions")
+    classes = {
+        name: {**class_metrics(each, conventions)[0], **{key: each[key] for key in extras}}
+        for name, each in measured["classes"].items()
+    }
     keys = [key for key in next(iter(classes.values())) if key in METRICS]
     means = {key: mean([metrics[key] for metrics in classes.values()]) for key in keys}
-    means["miou"] = mean_iou(measured["classes"], measured["background"], conventions)
-    entry = {
+    means["miou"] = mean([iou for iou, _ in ious(measured, conventions)])
+    return {
         "case": files.case,
         "fold": files.fold,
         "subject": subjects.get(files.case, files.case),
-        "prediction": files.prediction.absolute(),
-        "reference": files.reference.absolute(),
+        "prediction": files.prediction.resolve(),
+        "reference": files.reference.resolve(),
+        "reference_sha256": measured["reference_sha256"],
         "images": [path.absolute() for path in source.images_of(files.case)],
         "spacing": measured["spacing"],
         "shape": measured["shape"],
         "classes": classes,
         "mean": means,
-    }
-    return entry, items
-
-
-def _summary(
-    cases: list[dict], weights: list[dict], classes: list[str], keys: list[str], conventions: Conventions
-) -> dict:
-    folds, subjects = [case["fold"] for case in cases], [case["subject"] for case in cases]
-
-    def statistics(names: list[str], key: str) -> dict:
-        if key == "miou":
-            values = np.array([[case["mean"]["miou"]] for case in cases], dtype=float)
-            return describe(values, np.ones_like(values), folds, subjects)
-        values = np.array([[case["classes"][name].get(key) for name in names] for case in cases], dtype=float)
-        items = np.array([[each[name].get(key, 1) for name in names] for each in weights], dtype=float)
-        return describe(values, items, folds, subjects)
-
-    summary = {
-        "classes": {name: {key: statistics([name], key) for key in keys if key != "miou"} for name in classes},
-        "mean": {key: statistics(classes, key) for key in keys},
-    }
-    if conventions.f1 == "f1-of-means":
-        for metrics in (*summary["classes"].values(), summary["mean"]):
-            metrics["f1"] = _f1_of_means(metrics)
-    return summary
-
-
-def _f1_of_means(metrics: dict) -> dict:
-    """F1 of mean precision and mean recall; it has no deviation over cases."""
-    precision, recall = metrics["precision"], metrics["recall"]
-    folds = [harmonic(*pair) for pair in zip(precision["folds"], recall["folds"], strict=True)]
-    there = [value for value in folds if value is not None]
-    return {
-        "mean": harmonic(precision["mean"], recall["mean"]),
-        "sd": None,
-        "n": min(precision["n"], recall["n"]),
-        "low": None,
-        "high": None,
-        "folds": folds,
-        "mean_of_folds": mean(folds),
-        "sd_of_folds": float(np.std(there, ddof=1)) if len(there) > 1 else None,
     }
 
 
@@ -239,12 +215,12 @@ def _detection(cases: list[dict], classes: list[str], unit: str) -> dict:
 
 
 def _dataset(source: Source, how: Measuring, volume_unit: str) -> dict:
-    options = source.provenance.get("options", {})
+    options = source.provenance.get("options") or {}
     channels = source.dataset_json.get("channel_names", source.dataset_json.get("modality", {}))
     return {
         "name": source.dataset_name,
         "file_ending": source.dataset_json["file_ending"],
-        "channels": list(channels.values()),
+        "channels": list(channels.values() if isinstance(channels, dict) else channels),
         "classes": list(how.classes),
         "class_labels": how.classes,
         "background_label": 0,

@@ -8,6 +8,7 @@ from nnunet_sfma.errors import UserError
 
 NAME = "evaluation.json"
 FORMAT = 1
+BLOCKS = ("dataset", "model", "conventions", "metrics", "split", "folds", "missing", "cases", "summary", "versions")
 
 
 def to_json(evaluation: dict) -> str:
@@ -31,9 +32,9 @@ def read_evaluation(path: Path) -> dict:
         raise UserError(f"There is no {NAME} in {path}: make it with nnunet-sfma evaluate.")
     try:
         evaluation = json.loads(file.read_text(encoding="utf-8"))
-        if evaluation["format"] != FORMAT or not isinstance(evaluation["cases"], list):
+        if evaluation["format"] != FORMAT or not all(key in evaluation for key in BLOCKS):
             raise ValueError
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{file} is damaged or of another release: make it again with nnunet-sfma evaluate.") from None
     return {**evaluation, "path": str(file.absolute())}
 

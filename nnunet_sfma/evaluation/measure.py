@@ -15,9 +15,12 @@ from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.lesions import measure_lesions
 from nnunet_sfma.evaluation.objects import instances, measure_objects
 from nnunet_sfma.evaluation.surface import measure_surfaces
+from nnunet_sfma.files import sha256
 from nnunet_sfma.sentences import first_few
 
-VERSION = 1
+VERSION = 2
+FLAT_SPACING = 998
+"""A picture's spacing along the axis that it does not have, in those of its own; nnU-Net's readers say 999."""
 GRID_TOLERANCE = 1e-3
 
 
@@ -49,7 +52,7 @@ class Measuring:
         classes: foreground classes or regions by name, each with its labels.
         ignore_label: voxels that do not count, if the data set has such a label.
         reader: nnU-Net's reader class, ``module:name``.
-        picture: whether the images are pictures, which have no spacing.
+        picture: whether the images have two axes; they are measured in pixels.
         distances: "mm" or "voxel".
         tolerance: of NSD, in that unit.
         slice_axis: of the array (z, y, x).
@@ -76,9 +79,9 @@ def measure_case(files: EvaluatedCase, how: Measuring) -> dict:
     """Measure one case.
 
     Returns:
-        ``spacing`` and ``shape`` (z, y, x), ``classes`` by name and ``background``: each with ``counts``, the
-        ``slices`` that are not empty as (tp, fp, fn, tn), the number of ``empty_slices``, ``surface``, ``lesions``,
-        volumes, and with instance maps ``objects``. It can be written as JSON.
+        ``spacing`` and ``shape`` (z, y, x), ``reference_sha256``, ``classes`` by name and ``background``: each with
+        ``counts``, the ``slices`` that are not empty as (tp, fp, fn, tn), the number of ``empty_slices``, ``surface``,
+        ``lesions``, volumes, and with instance maps ``objects``. It can be written as JSON.
 
     Raises:
         UserError: if a file cannot be read, the grids differ or there are values that the data set does not know.
@@ -101,11 +104,14 @@ def measure_case(files: EvaluatedCase, how: Measuring) -> dict:
     }
     if files.instances and len(classes) == 1:
         objects, _ = _read(files.instances, how, None, files.case)
+        if objects.shape != reference.shape:
+            raise UserError(f"{files.instances} has not the size of the label of {files.case}: convert it again.")
         only = next(iter(classes.values()))
         only["objects"] = measure_objects(instances(prediction > 0), objects)
     return {
         "spacing": spacing,
         "shape": list(reference.shape),
+        "reference_sha256": sha256(files.reference),
         "classes": classes,
         "background": _count((prediction == 0) & use, (reference == 0) & use, use, how.slice_axis),
     }
@@ -124,9 +130,13 @@ def _measure_class(
         "lesions": measure_lesions(prediction, reference, voxel),
         "volume_prediction": (counts["tp"] + counts["fp"]) * voxel,
         "volume_reference": (counts["tp"] + counts["fn"]) * voxel,
-        "diagonal": math.dist(np.multiply(prediction.shape, unit), (0, 0, 0)),
-        "pixels": [side for side in prediction.shape if side > 1],
+        "diagonal": _diagonal(prediction.shape, unit),
+        "pixel_diagonal": _diagonal(prediction.shape, [1.0] * 3),
     }
+
+
+def _diagonal(shape: tuple[int, ...], spacing: list[float]) -> float:
+    return math.hypot(*(side * step for side, step in zip(shape, spacing, strict=True) if side > 1))
 
 
 def _count(prediction: np.ndarray, reference: np.ndarray, use: np.ndarray, slice_axis: int) -> dict:
@@ -142,17 +152,27 @@ def _count(prediction: np.ndarray, reference: np.ndarray, use: np.ndarray, slice
     return {
         "counts": {"tp": tp, "fp": fp, "fn": fn, "tn": tn},
         "slices": filled.tolist(),
-        "empty_slices": len(rows) - len(filled),
+        "empty_slices": int((rows.any(1) & ~rows[:, :3].any(1)).sum()),
     }
 
 
-def _read(path: Path, how: Measuring, allowed: set | None, case: str) -> tuple[np.ndarray, dict]:
-    module, _, name = how.reader.partition(":")
+def is_flat(path: Path, reader: str) -> bool:
+    """Whether a label map has two axes only, as pictures and single slices have."""
+    spacing = _load(path, reader)[1]["spacing"]
+    return bool(spacing[0] > FLAT_SPACING * max(spacing[1:]))
+
+
+def _load(path: Path, reader: str) -> tuple[np.ndarray, dict]:
+    module, _, name = reader.partition(":")
     try:
-        array, properties = getattr(import_module(module), name)().read_seg(str(path))
+        return getattr(import_module(module), name)().read_seg(str(path))
     except Exception as error:  # readers raise whatever their library does
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
         raise UserError(f"{path} cannot be read ({reason}): make it again or leave the case out.") from None
+
+
+def _read(path: Path, how: Measuring, allowed: set | None, case: str) -> tuple[np.ndarray, dict]:
+    array, properties = _load(path, how.reader)
     if array.shape[0] != 1 or array.ndim != 4:
         raise UserError(f"{path} has the shape {array.shape[1:]} with {array.shape[0]} channels: it is no label map.")
     array = array[0]

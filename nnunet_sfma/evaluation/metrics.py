@@ -1,6 +1,5 @@
 """All metrics with title, unit and direction, and their values for one class of one case under given conventions."""
 
-import math
 from dataclasses import dataclass
 
 from nnunet_sfma.evaluation.conventions import Conventions
@@ -91,16 +90,16 @@ def class_metrics(measured: dict, conventions: Conventions) -> tuple[dict[str, f
     return metrics, items
 
 
-def mean_iou(measured: dict[str, dict], background: dict, conventions: Conventions) -> float | None:
-    """mIoU of one case: the mean over the classes that have an IoU.
+def ious(measured: dict, conventions: Conventions) -> list[tuple[float | None, int]]:
+    """What mIoU is the mean of: each class' IoU in one case, and of how many items that is the mean.
 
     Args:
-        measured: of each foreground class.
-        background: of the background.
-        conventions: whether the background counts.
+        measured: by :func:`nnunet_sfma.evaluation.measure.measure_case`.
+        conventions: whether the background is among the classes.
     """
-    classes = [*measured.values(), *([background] if conventions.miou == "with-background" else [])]
-    return mean([_overlaps(each, conventions)[0]["iou"] for each in classes])
+    background = [measured["background"]] if conventions.miou == "with-background" else []
+    overlaps = [_overlaps(each, conventions) for each in (*measured["classes"].values(), *background)]
+    return [(values["iou"], items["iou"]) for values, items in overlaps]
 
 
 def mean(values: list[float | None]) -> float | None:
@@ -185,7 +184,7 @@ def _objects(measured: dict, conventions: Conventions, empty: tuple[bool, bool])
     objects = measured["objects"]
     hausdorff = objects["object_hausdorff"]
     if hausdorff is None and conventions.empty != "nnunet":
-        hausdorff = math.hypot(*measured["pixels"]) if conventions.empty == "challenge" and not all(empty) else 0.0
+        hausdorff = measured["pixel_diagonal"] if conventions.empty == "challenge" and not all(empty) else 0.0
     return {
         "object_f1": _ruled(object_f1(objects), conventions, empty),
         "object_dice": _ruled(objects["object_dice"], conventions, empty),

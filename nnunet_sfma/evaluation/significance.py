@@ -124,7 +124,7 @@ def _differences(a: dict, b: dict) -> list[str]:
     """A clause for each thing that differs."""
     if a["dataset"]["name"] != b["dataset"]["name"]:
         return [f"the data set ({a['dataset']['name']} and {b['dataset']['name']})"]
-    clauses = (_classes(a, b), _cases(a, b) or _folds(a, b), _split(a, b), _conventions(a, b))
+    clauses = (_classes(a, b), _cases(a, b) or _folds(a, b) or _references(a, b), _split(a, b), _conventions(a, b))
     return [clause for clause in clauses if clause]
 
 
@@ -149,6 +149,12 @@ def _folds(a: dict, b: dict) -> str | None:
     folds = {case["case"]: case["fold"] for case in b["cases"]}
     moved = [case["case"] for case in a["cases"] if case["fold"] != folds[case["case"]]]
     return f"the folds of {len(moved)} cases ({first_few(moved, 3)})" if moved else None
+
+
+def _references(a: dict, b: dict) -> str | None:
+    known = {case["case"]: case.get("reference_sha256") for case in b["cases"]}
+    other = [case["case"] for case in a["cases"] if case.get("reference_sha256") != known[case["case"]]]
+    return f"the labels of {len(other)} cases ({first_few(other, 3)})" if other else None
 
 
 def _split(a: dict, b: dict) -> str | None:

@@ -2,19 +2,20 @@
 
 import json
 import os
+import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-from nnunetv2.utilities.utils import create_lists_from_splitted_dataset_folder
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.conventions import Conventions
-from nnunet_sfma.evaluation.measure import EvaluatedCase, Measuring
+from nnunet_sfma.evaluation.measure import EvaluatedCase, Measuring, is_flat
 from nnunet_sfma.sentences import first_few
 from nnunet_sfma.split_record import read_split_record
 
@@ -61,11 +62,11 @@ class Source:
             return self.plans["dataset_name"]
         return self.raw.name if self.raw else self.dataset_json.get("name", "unnamed data set")
 
-    @property
+    @cached_property
     def provenance(self) -> dict:
         """What a conversion of ours tells of the data set; empty for others."""
         path = self.raw / "provenance.json" if self.raw else None
-        return read_json(path) if path and path.is_file() else {}
+        return read_json(path, "cases", "options") if path and path.is_file() else {}
 
     def resolved(self) -> dict | None:
         """The plan's configuration, whole."""
@@ -74,17 +75,29 @@ class Source:
         return PlansManager(self.plans).get_configuration(self.configuration).configuration
 
     def measuring(self, conventions: Conventions) -> Measuring:
-        """How its cases are measured."""
-        reader = determine_reader_writer_from_dataset_json(
-            self.dataset_json, str(self.cases[0].reference), verbose=False
-        )
-        picture = issubclass(reader, NaturalImage2DIO)
-        labels = self.dataset_json["labels"]
-        ignore = LabelManager(labels, self.dataset_json.get("regions_class_order")).ignore_label
+        """How its cases are measured.
+
+        Raises:
+            UserError: if the data set's description is not what nnU-Net wants, or the first label cannot be read.
+        """
+        example = self.cases[0].reference
+        try:
+            reader = determine_reader_writer_from_dataset_json(self.dataset_json, str(example), verbose=False)
+            labels = self.dataset_json["labels"]
+            ignore = LabelManager(labels, self.dataset_json.get("regions_class_order")).ignore_label
+            classes = classes_of(self.dataset_json)
+        except Exception as error:  # nnU-Net asserts and looks up as it goes
+            raise UserError(
+                f"The dataset.json of {self.name} is not what nnU-Net wants ({error!r}): give the data set's own."
+            ) from None
+        if not classes or "mean" in classes:
+            raise UserError(f"The dataset.json of {self.name} needs classes, and none of them can be called 'mean'.")
+        reader = f"{reader.__module__}:{reader.__name__}"
+        picture = is_flat(example, reader)
         return Measuring(
-            classes=classes_of(self.dataset_json),
+            classes=classes,
             ignore_label=ignore,
-            reader=f"{reader.__module__}:{reader.__name__}",
+            reader=reader,
             picture=picture,
             distances="voxel" if picture else conventions.distances,
             tolerance=conventions.nsd_tolerance,
@@ -93,11 +106,17 @@ class Source:
 
     def images_of(self, case: str) -> list[Path]:
         """The image files of a case, as far as they are known."""
-        if self.images is None or not self.images.is_dir():
-            return []
-        ending = self.dataset_json["file_ending"]
-        found = create_lists_from_splitted_dataset_folder(str(self.images), ending, [case])[0]
-        return [Path(path) for path in found]
+        return self._images.get(case, [])
+
+    @cached_property
+    def _images(self) -> dict[str, list[Path]]:
+        """By case; nnU-Net's own listing starts a dozen processes each time it is called."""
+        by_case = defaultdict(list)
+        image = re.compile(rf"(.+)_\d{{4}}{re.escape(self.dataset_json['file_ending'])}")
+        for path in sorted(self.images.iterdir()) if self.images and self.images.is_dir() else []:
+            if match := image.fullmatch(path.name):
+                by_case[match[1]].append(path)
+        return by_case
 
 
 def classes_of(dataset_json: Mapping) -> dict[str, tuple[int, ...]]:
@@ -120,6 +139,7 @@ def from_folder(predictions: Path, labels: Path, dataset_json: Path | None = Non
     Raises:
         UserError: if a folder or description is not there, nothing is predicted, or the two hold different cases.
     """
+    predictions, labels = predictions.absolute(), labels.absolute()
     for folder in (predictions, labels):
         if not folder.is_dir():
             raise UserError(f"There is no folder {folder}: give predictions with -i and their labels with -l.")
@@ -127,7 +147,7 @@ def from_folder(predictions: Path, labels: Path, dataset_json: Path | None = Non
     ending = description["file_ending"]
     predicted, labelled = (_identifiers(folder, ending) for folder in (predictions, labels))
     _refuse_unpaired(predictions, labels, predicted, labelled, ending)
-    plans = read_json(predictions / "plans.json") if (predictions / "plans.json").is_file() else None
+    plans = read_plans(predictions / "plans.json") if (predictions / "plans.json").is_file() else None
     raw = _raw_folder(labels, plans)
     cases = [
         EvaluatedCase(
@@ -147,7 +167,7 @@ def from_folder(predictions: Path, labels: Path, dataset_json: Path | None = Non
         cases=cases,
         dataset_json=description,
         plans=plans,
-        configuration="2d",
+        configuration=_only_configuration(plans) if plans else None,
         split=_split(labels, plans, predicted),
         raw=raw,
         images=images if images != labels else None,
@@ -157,7 +177,7 @@ def from_folder(predictions: Path, labels: Path, dataset_json: Path | None = Non
 def _raw_folder(labels: Path, plans: dict | None) -> Path | None:
     """The data set in nnUNet_raw: around the labels, or by the name in the plans."""
     beside = labels.resolve().parent
-    if (beside / "dataset.json").is_file():
+    if labels.name.startswith("labels") and (beside / "dataset.json").is_file():
         return beside
     if plans is None or not os.environ.get("nnUNet_raw"):
         return None
@@ -180,32 +200,54 @@ def _split(labels: Path, plans: dict | None, cases: set[str]) -> dict:
     return {**split, "sha256": record.sha256, "scheme": record.scheme, "seed": record.seed, "source": record.source}
 
 
-def read_json(path: Path) -> dict:
-    """A JSON object.
+def read_json(path: Path, *keys: str) -> dict:
+    """A JSON object that has these keys.
 
     Raises:
         UserError: if it is not there or damaged.
     """
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(entries, (dict, list)):
-            raise ValueError
-        return entries
     except OSError:
         raise UserError(f"There is no {path}: give the folder that nnU-Net wrote, with all that is in it.") from None
     except ValueError:
         raise UserError(f"{path} is damaged: restore it, or make it again.") from None
+    lacking = [key for key in keys if not isinstance(entries, dict) or key not in entries]
+    if lacking:
+        raise UserError(f"{path} is damaged, it has no '{lacking[0]}': restore it, or make it again.")
+    return entries
+
+
+def read_plans(path: Path) -> dict:
+    """nnU-Net's plans.
+
+    Raises:
+        UserError: if they are not there or damaged.
+    """
+    plans = read_json(path, "configurations", "transpose_forward", "dataset_name", "plans_name")
+    try:
+        for configuration in plans["configurations"]:
+            resolved = PlansManager(plans).get_configuration(configuration).configuration
+            for key in ("patch_size", "batch_size", "spacing", "normalization_schemes", "architecture"):
+                resolved[key]
+        plans["transpose_forward"][0]
+    except Exception as error:  # nnU-Net looks up as it goes
+        raise UserError(f"{path} is damaged ({error!r}): restore it, or make it again.") from None
+    return plans
+
+
+def _only_configuration(plans: dict) -> str | None:
+    """The configuration that was trained, if the plans leave no choice."""
+    names = list(plans["configurations"])
+    trained = [name for name in names if "training" in plans["configurations"][name]]
+    return next((found[0] for found in (trained, names) if len(found) == 1), None)
 
 
 def _description(predictions: Path, dataset_json: Path | None) -> dict:
     path = dataset_json or predictions / "dataset.json"
     if not path.is_file():
         raise UserError(f"There is no {path}: name the data set's dataset.json with -djfile.")
-    description = read_json(path)
-    for key in ("labels", "file_ending"):
-        if key not in description:
-            raise UserError(f"{path} has no '{key}': give the dataset.json of an nnU-Net data set with -djfile.")
-    return description
+    return read_json(path, "labels", "file_ending")
 
 
 def _identifiers(folder: Path, ending: str) -> set[str]:

@@ -88,7 +88,7 @@ def bootstrap_interval(
     np.add.at(sums, index, np.nan_to_num(values) * weights)
     np.add.at(totals, index, weights)
     drawn = _draws(len(names))
-    means = _ratio(drawn @ sums, drawn @ totals).mean(1)
+    means = _ratio(drawn @ sums.astype(np.float32), drawn @ totals.astype(np.float32)).mean(1)
     low, high = np.nanpercentile(means, (2.5, 97.5))
     return float(low), float(high)
 

@@ -144,7 +144,7 @@ def _lost_label(model: Path) -> None:
     ("spoil", "sentence"),
     [
         (_other_trainer, "trained by nnUNetTrainerDANIE, but lies in a folder of nnUNetTrainerSFMANet"),
-        (_other_plans, r"Folds 0 and 1 were trained with different plans \(batch_size\)"),
+        (_other_plans, r"Fold 1 was trained with other plans than the model's folder holds \(batch_size\)"),
         (_strange_case, r"does not validate in fold 1 \(case_0\)"),
         (_damaged_checkpoint, "checkpoint_final.pth cannot be read"),
         (_lost_label, "There is no label .*case_2.nii.gz"),

@@ -295,7 +295,7 @@ def test_nan_in_a_label_map(tmp_path):
         (["-i", "x"], "give both -i and -l"),
         (["-i", "x", "-l", "y", "-d", "1"], "Give either a model"),
         (["-i", "x", "-l", "y", "--empty", "zero"], "There is no convention empty=zero"),
-        (["-i", "x", "-l", "y"], "There is no folder x"),
+        (["-i", "x", "-l", "y"], "There is no folder .*/x"),
     ],
 )
 def test_wrong_command_line(tmp_path, monkeypatch, arguments, sentence):
