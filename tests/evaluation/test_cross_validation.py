@@ -102,6 +102,15 @@ def test_unfinished_fold_is_named_and_not_averaged_over(model, capsys):
     assert len((model / "evaluation" / "summary.csv").read_text().splitlines()) == 1
 
 
+def test_some_folds_do_not_cost_the_others_their_measurements(model):
+    main(ARGUMENTS)
+    cache = model / "evaluation" / "measurements.jsonl"
+    before = cache.read_text()
+    main([*ARGUMENTS, "-f", "0"])
+    main(ARGUMENTS)
+    assert cache.read_text() == before
+
+
 def test_fold_that_was_asked_for_must_be_finished(model):
     shutil.rmtree(model / "fold_1")
     main([*ARGUMENTS, "-f", "0"])
@@ -135,6 +144,22 @@ def _damaged_checkpoint(model: Path) -> None:
     (model / "fold_0" / "checkpoint_final.pth").write_bytes(b"half")
 
 
+def _other_axes(model: Path) -> None:
+    path = model / "fold_1" / "checkpoint_final.pth"
+    arguments = torch.load(path, map_location="cpu", weights_only=False)["init_args"]
+    arguments["plans"]["transpose_forward"] = [2, 0, 1]
+    change_checkpoint(path, init_args=arguments)
+
+
+def _damaged_splits(model: Path) -> None:
+    path = model.parents[2] / "nnUNet_preprocessed" / model.parent.name / "splits_final.json"
+    path.write_text(json.dumps([{"train": ["case_0"]}]))
+
+
+def _log_of_another_kind(model: Path) -> None:
+    change_checkpoint(model / "fold_0" / "checkpoint_final.pth", logging=None)
+
+
 def _lost_label(model: Path) -> None:
     preprocessed = model.parents[2] / "nnUNet_preprocessed" / model.parent.name
     (preprocessed / "gt_segmentations" / "case_2.nii.gz").unlink()
@@ -147,6 +172,9 @@ def _lost_label(model: Path) -> None:
         (_other_plans, r"Fold 1 was trained with other plans than the model's folder holds \(batch_size\)"),
         (_strange_case, r"does not validate in fold 1 \(case_0\)"),
         (_damaged_checkpoint, "checkpoint_final.pth cannot be read"),
+        (_other_axes, r"other plans than the model's folder holds \(transpose_forward\)"),
+        (_damaged_splits, "splits_final.json is damaged"),
+        (_log_of_another_kind, "checkpoint_final.pth cannot be read"),
         (_lost_label, "There is no label .*case_2.nii.gz"),
     ],
 )

@@ -11,9 +11,11 @@ import SimpleITK as sitk  # noqa: N813
 
 from nnunet_sfma.cli import main
 from nnunet_sfma.evaluation.evaluation_file import read_evaluation
+from nnunet_sfma.evaluation.significance import refuse_incomparable
 from tests.evaluation.folders import SPACING, random_pair, write_folders, write_volume
 
 LABELS = {"background": 0, "oedema": 1, "core": 2}
+UNITS = ("mm", "voxel")
 
 
 @pytest.fixture
@@ -254,11 +256,20 @@ def _rewrite(root: Path, change, **options) -> None:
     write_volume(change(sitk.GetArrayFromImage(sitk.ReadImage(str(path)))), path, **options)
 
 
+def _move(root: Path) -> None:
+    path = str(root / "pred" / "case_0.nii.gz")
+    image = sitk.ReadImage(path)
+    image.SetOrigin((0, 0, 0))
+    image.SetDirection((1, 0, 0, 0, 1, 0, 0, 0, 1))
+    sitk.WriteImage(image, path)
+
+
 BAD = {
     "no label": (lambda root: (root / "labels" / "case_0.nii.gz").unlink(), "1 predictions in .* have no label"),
     "no prediction": (lambda root: (root / "pred" / "case_0.nii.gz").unlink(), "1 labels in .* have no prediction"),
     "other size": (lambda root: _rewrite(root, lambda a: a[1:]), r"case_0 lie on different grids .*\(5, 14, 12\)"),
     "other grid": (lambda root: _rewrite(root, lambda a: a, spacing=(1, 1, 1)), "different grids .another spacing"),
+    "other place": (lambda root: _move(root), "different grids .another origin and direction"),
     "other labels": (lambda root: _rewrite(root, lambda a: a + 7), "has the labels 7, .* does not know"),
     "fractions": (lambda root: _rewrite(root, lambda a: a + np.float32(0.5)), "values that are no whole numbers"),
     "NaN probabilities": (_nan_probabilities, "probabilities of case_0 .* hold NaN"),
@@ -276,6 +287,8 @@ def test_bad_input_ends_in_a_sentence_and_writes_nothing(folders, tmp_path, brok
     with pytest.raises(SystemExit, match=sentence):
         main(["evaluate", *folders, "-o", str(tmp_path / "out")])
     assert not (tmp_path / "out" / "evaluation.json").exists()
+    if broken in ("no label", "no prediction", "empty folder", "no description", "damaged description"):
+        assert not (tmp_path / "out").exists()
 
 
 def test_nan_in_a_label_map(tmp_path):
@@ -303,6 +316,197 @@ def test_wrong_command_line(tmp_path, monkeypatch, arguments, sentence):
     with pytest.raises(SystemExit, match=sentence):
         main(["evaluate", *arguments])
     assert not list(tmp_path.iterdir())
+
+
+def test_relative_folders(folders, monkeypatch):
+    monkeypatch.chdir(folders[3])
+    assert len(run(["-i", "../pred", "-l", ".", "-np", "1"], "-o", "../out")["cases"]) == 6
+
+
+def test_single_slices_are_measured_in_pixels(tmp_path):
+    reference, prediction = (np.zeros((64, 48), np.uint8) for _ in range(2))
+    reference[10:30, 10:30] = 1
+    for folder, array in (("pred", prediction), ("labels", reference)):
+        (tmp_path / folder).mkdir()
+        sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / folder / "slice.nii.gz"))
+    description = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "lesion": 1}, "file_ending": ".nii.gz"}
+    (tmp_path / "pred" / "dataset.json").write_text(json.dumps(description))
+    folders = ["-i", str(tmp_path / "pred"), "-l", str(tmp_path / "labels"), "-np", "1"]
+    evaluation = run(folders, "--empty", "challenge")
+    metrics = evaluation["cases"][0]["classes"]["lesion"]
+    assert metrics["volume_difference"] == 400
+    assert metrics["hd95"] == pytest.approx((64**2 + 48**2) ** 0.5)
+    assert evaluation["dataset"]["volume_unit"] == "pixel"
+    assert evaluation["detection_by_size"]["lesion"][1] == {
+        "from": 100,
+        "to": 1000,
+        "lesions": 1,
+        "detected": 0,
+        "unit": "pixel",
+    }
+
+
+def test_slice_wise_miou_of_one_class_is_its_iou(tmp_path):
+    cases = {}
+    for case, slices in (("a", 1), ("b", 5)):
+        reference = np.zeros((6, 10, 10), np.uint8)
+        reference[:slices, 2:6, 2:6] = 1
+        prediction = reference.copy()
+        prediction[:, 2:4] *= case == "a"
+        cases[case] = (prediction, reference)
+    evaluation = run(write_folders(tmp_path, cases, {"background": 0, "lesion": 1}), "--average", "slice")
+    mean = evaluation["summary"]["mean"]
+    assert mean["miou"]["mean"] == mean["iou"]["mean"] == pytest.approx((1 + 5 * 0.5) / 6)
+    assert evaluation["convention"].endswith("slice_axis=0")
+
+
+def test_ignored_voxels_count_for_nothing(tmp_path):
+    reference, prediction = (np.zeros((4, 10, 10), np.uint8) for _ in range(2))
+    reference[0, 2:6, 2:6] = prediction[0, 2:6, 2:6] = 1
+    reference[2:] = 2
+    prediction[3, 2:6, 2:6] = 1  # a false lesion where nothing counts
+    labels = {"background": 0, "lesion": 1, "ignore": 2}
+    arguments = write_folders(tmp_path, {"a": (prediction, reference)}, labels)
+    metrics = run(arguments, "--average", "slice", "--empty", "challenge")["cases"][0]["classes"]["lesion"]
+    assert metrics["dice"] == metrics["lesion_f1"] == metrics["nsd"] == 1
+    assert (metrics["hd95"], metrics["lesion_count_difference"], metrics["volume_difference"]) == (0, 0, 0)
+    metrics = run(arguments, "--average", "slice")["cases"][0]["classes"]["lesion"]
+    assert metrics["specificity"] == 1
+
+
+def test_volumes_are_in_ml_whatever_the_distances_are_in(folders):
+    volumes = [run(folders, "--distances", unit)["cases"][0]["classes"]["core"]["volume_reference"] for unit in UNITS]
+    assert volumes[0] == volumes[1] == pytest.approx(18 * np.prod(SPACING) / 1000)
+
+
+def test_subjects_come_from_the_conversion(tmp_path):
+    cases = {name: random_pair(seed) for seed, name in enumerate(("one_a", "one_b", "two_s0"))}
+    arguments = write_folders(tmp_path, cases, LABELS)
+    (tmp_path / "labels").rename(tmp_path / "labelsTr")
+    arguments[3] = str(tmp_path / "labelsTr")
+    shutil.copy(tmp_path / "pred" / "dataset.json", tmp_path)
+    for case in cases:
+        write_volume(cases[case][1], tmp_path / "imagesTr" / f"{case}_0000.nii.gz")
+    entry = {"split": "Tr", "part": "Training", "stratum": None, "foreground": 1}
+    provenance = {
+        "options": {"release": "isles2022", "layout": "x"},
+        "request": "nnunet-sfma convert isles2022 SRC",
+        "cases": {
+            "one_a": {**entry, "subject": "one"},
+            "one_b": {**entry, "subject": "one"},
+            "two": {**entry, "subject": "two", "slices": ["two_s0"]},
+        },
+    }
+    (tmp_path / "provenance.json").write_text(json.dumps(provenance))
+    evaluation = run(arguments)
+    assert [case["subject"] for case in evaluation["cases"]] == ["one", "one", "two"]
+    assert evaluation["split"]["subjects_known"] is True
+    assert evaluation["dataset"]["release"] == "isles2022"
+    assert evaluation["commands"][0] == "nnunet-sfma convert isles2022 SRC"
+    assert [Path(path).name for path in evaluation["cases"][0]["images"]] == ["one_a_0000.nii.gz"]
+    del provenance["cases"]["two"]
+    (tmp_path / "provenance.json").write_text(json.dumps(provenance))
+    assert run(arguments)["split"]["subjects_known"] is False
+    (tmp_path / "provenance.json").write_text(json.dumps({"options": {}, "cases": ["one"]}))
+    with pytest.raises(SystemExit, match="provenance.json is damaged"):
+        main(["evaluate", *arguments])
+
+
+PLANS = {
+    "dataset_name": "Dataset001_X",
+    "plans_name": "p",
+    "transpose_forward": [2, 0, 1],
+    "configurations": {
+        "2d": {
+            "patch_size": [8, 8],
+            "batch_size": 2,
+            "spacing": [1, 1],
+            "normalization_schemes": ["ZScoreNormalization"],
+            "architecture": {"network_class_name": "a.B", "arch_kwargs": {}, "_kw_requires_import": []},
+        }
+    },
+}
+
+
+def test_slices_lie_along_the_axis_of_the_plans(folders):
+    along_z = run(folders, "--average", "slice")
+    Path(folders[1], "plans.json").write_text(json.dumps(PLANS))
+    along_x = run(folders, "--average", "slice")
+    assert along_x["dataset"]["slice_axis"] == 2
+    assert along_x["summary"]["mean"]["dice"]["mean"] != along_z["summary"]["mean"]["dice"]["mean"]
+    assert along_x["model"]["configuration"] == "2d"
+    elsewhere = [{**case, "prediction": "elsewhere"} for case in along_z["cases"]]
+    with pytest.raises(SystemExit, match="slice_axis: 2 and 0"):
+        refuse_incomparable([along_x, {**along_z, "cases": elsewhere, "dataset": along_x["dataset"]}])
+
+
+def test_other_labels_of_the_same_cases_are_not_compared(folders, tmp_path):
+    first = run(folders)
+    shutil.copytree(folders[3], tmp_path / "other")
+    shutil.copytree(folders[1], tmp_path / "pred2")
+    write_volume(random_pair(9)[1], tmp_path / "other" / "case_2.nii.gz")
+    run(["-i", str(tmp_path / "pred2"), "-l", str(tmp_path / "other"), "-np", "1"])
+    with pytest.raises(SystemExit, match=r"differ in the labels of 1 cases \(case_2\)"):
+        main(["compare", first["path"], str(tmp_path / "pred2" / "evaluation")])
+
+
+def test_spacing_beside_a_tiff_counts(tmp_path):
+    import tifffile
+
+    prediction, reference = random_pair(0)
+    for folder, array in (("pred", prediction), ("labels", reference)):
+        (tmp_path / folder).mkdir()
+        tifffile.imwrite(tmp_path / folder / "a.tif", array)
+        (tmp_path / folder / "a.json").write_text(json.dumps({"spacing": [1, 1, 1]}))
+    description = {"channel_names": {"0": "EM"}, "labels": LABELS, "file_ending": ".tif"}
+    (tmp_path / "pred" / "dataset.json").write_text(
+        json.dumps({**description, "overwrite_image_reader_writer": "Tiff3DIO"})
+    )
+    arguments = ["-i", str(tmp_path / "pred"), "-l", str(tmp_path / "labels"), "-np", "1"]
+    before = run(arguments)["cases"][0]["mean"]["assd"]
+    for folder in ("pred", "labels"):
+        (tmp_path / folder / "a.json").write_text(json.dumps({"spacing": [5, 5, 5]}))
+    assert run(arguments)["cases"][0]["mean"]["assd"] == pytest.approx(5 * before)
+
+
+def test_probabilities_and_instances_that_change_are_noticed(folders, tmp_path):
+    run(folders)
+    _nan_probabilities(tmp_path)
+    with pytest.raises(SystemExit, match="hold NaN"):
+        main(["evaluate", *folders])
+
+
+def _without(entries: dict, key: str) -> dict:
+    return {name: value for name, value in entries.items() if name != key}
+
+
+DESCRIPTIONS = {
+    "plans without configurations": ("plans.json", _without(PLANS, "configurations")),
+    "plans without axes": ("plans.json", _without(PLANS, "transpose_forward")),
+    "plans without a patch": ("plans.json", {**PLANS, "configurations": {"2d": {}}}),
+    "plans that are a list": ("plans.json", []),
+    "labels that are a list": ("dataset.json", {"labels": ["a"], "file_ending": ".nii.gz"}),
+    "labels of nnU-Net v1": ("dataset.json", {"labels": {"0": "background"}, "file_ending": ".nii.gz"}),
+    "no labels": ("dataset.json", {"file_ending": ".nii.gz"}),
+    "a class called mean": ("dataset.json", {"labels": {"background": 0, "mean": 1}, "file_ending": ".nii.gz"}),
+}
+
+
+@pytest.mark.parametrize("broken", DESCRIPTIONS)
+def test_damaged_descriptions(folders, broken):
+    name, content = DESCRIPTIONS[broken]
+    Path(folders[1], name).write_text(json.dumps(content))
+    with pytest.raises(
+        SystemExit, match=r"(plans|dataset)\.json .*(is damaged|is not what nnU-Net wants|needs classes)"
+    ):
+        main(["evaluate", *folders])
+
+
+def test_full_disk_ends_in_a_sentence(folders, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "measurements.jsonl").symlink_to("/dev/full")
+    with pytest.raises(SystemExit, match="Could not write .*measurements.jsonl .No space left"):
+        main(["evaluate", *folders, "-o", str(tmp_path / "out")])
 
 
 def test_names_that_are_markup_stay_what_they_are(tmp_path):

@@ -71,3 +71,18 @@ def test_folds_have_their_own_means():
 def test_slices_weigh_a_case():
     values, weights = np.array([[1.0], [0.0]]), np.array([[30.0], [10.0]])
     assert describe(values, weights, [None] * 2, ["a", "b"])["mean"] == pytest.approx(0.75)
+
+
+def test_fold_without_a_value_leaves_no_mean_over_folds():
+    values = np.array([[0.1], [NAN]])
+    described = describe(values, np.ones_like(values), [0, 1], ["a", "b"])
+    assert described["folds"] == [pytest.approx(0.1), None]
+    assert described["mean_of_folds"] is None
+    assert described["mean"] == pytest.approx(0.1)
+
+
+def test_interval_uses_the_weights():
+    values = np.linspace(0, 1, 20)[:, None]
+    low, _ = bootstrap_interval(values, np.where(values > 0.5, 100.0, 1.0), range(20))
+    assert low > 0.6
+    assert interval(values[:, 0], range(20))[0] < 0.5

@@ -1,0 +1,1 @@
+"""What a trained network attends to, drawn for one case."""

@@ -1,0 +1,85 @@
+"""One case of a data set, as nnU-Net's preprocessing hands it to the network."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
+
+from nnunet_sfma.errors import UserError
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """The files of a case.
+
+    Attributes:
+        images: one for each channel.
+        label: None if nobody has labelled it.
+    """
+
+    images: list[Path]
+    label: Path | None
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A preprocessed case: transposed, cropped to what is not zero, normalised and resampled by nnU-Net.
+
+    Attributes:
+        image: (channels, slices, H, W), float32.
+        label: (slices, H, W), or None.
+        first_slice: index of its first slice in the image file, along the plans' slice axis.
+        pixel_aspect: height of a pixel divided by its width.
+    """
+
+    image: np.ndarray
+    label: np.ndarray | None
+    first_slice: int
+    pixel_aspect: float
+
+
+def find_case(dataset_folder: Path, case: str, dataset_json: dict) -> CaseFiles:
+    """Find a case among a raw data set's training cases and then its test cases.
+
+    Args:
+        dataset_folder: ``nnUNet_raw/DatasetXXX_Name``.
+        case: its identifier, the file name without ``_0000`` and ending.
+        dataset_json: the data set's description.
+
+    Raises:
+        UserError: if it is in neither.
+    """
+    if "dataset" in dataset_json:  # the data set lists its files, which lie wherever they are
+        listed = get_filenames_of_train_images_and_targets(str(dataset_folder), dataset_json).get(case)
+        if listed:
+            return CaseFiles([Path(path) for path in listed["images"]], Path(listed["label"]))
+    ending = dataset_json["file_ending"]
+    pattern = re.compile(re.escape(case) + r"_\d{4}" + re.escape(ending))
+    for part in ("Tr", "Ts"):
+        folder = dataset_folder / f"images{part}"
+        images = sorted(path for path in folder.glob(f"*{ending}") if pattern.fullmatch(path.name))
+        if images:
+            label = dataset_folder / f"labels{part}" / f"{case}{ending}"
+            return CaseFiles(images, label if label.is_file() else None)
+    raise UserError(
+        f"There is no case '{case}' in imagesTr or imagesTs of {dataset_folder}: give a file's name without "
+        f"_0000{ending}."
+    )
+
+
+def read_case(files: CaseFiles, predictor: nnUNetPredictor) -> Volume:
+    """Read and preprocess a case as the predictor's plans say."""
+    preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
+    image, label, properties = preprocessor.run_case(
+        [str(path) for path in files.images],
+        str(files.label) if files.label else None,
+        predictor.plans_manager,
+        predictor.configuration_manager,
+        predictor.dataset_json,
+    )
+    height, width = predictor.configuration_manager.spacing[-2:]
+    first_slice = int(properties["bbox_used_for_cropping"][0][0])
+    return Volume(image.astype(np.float32), label[0] if files.label else None, first_slice, height / width)
