@@ -383,9 +383,7 @@ def _add_explain(commands) -> None:
     _add_model(parser)
     parser.add_argument("-f", dest="fold", default="0", help="fold of the model (0)")
     parser.add_argument("--case", required=True, help="identifier of a case in imagesTr or imagesTs")
-    parser.add_argument(
-        "--slice", dest="slice_index", type=int, help="number of the slice (the one with most foreground)"
-    )
+    parser.add_argument("-s", dest="slice_index", type=int, help="number of the slice (the one with most foreground)")
     parser.add_argument("--class", dest="class_name", help="name of the class (the first)")
     parser.add_argument("-chk", dest="checkpoint", default="checkpoint_final.pth", help="checkpoint_final.pth")
     parser.add_argument("-device", choices=["cpu", "cuda"], default="cpu")
