@@ -50,7 +50,9 @@ def _known(folds: Sequence[int | None]) -> set[int]:
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> float:
     """The mean over classes of the means over cases."""
-    return float(_ratio((np.nan_to_num(values) * weights).sum(0), weights.sum(0)).mean())
+    # class by class in one run of memory, as numpy then adds up like nnU-Net, to the last digit
+    sums, totals = (np.ascontiguousarray(each.T).sum(1) for each in (np.nan_to_num(values) * weights, weights))
+    return float(_ratio(sums, totals).mean())
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

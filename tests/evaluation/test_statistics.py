@@ -86,3 +86,10 @@ def test_interval_uses_the_weights():
     low, _ = bootstrap_interval(values, np.where(values > 0.5, 100.0, 1.0), range(20))
     assert low > 0.6
     assert interval(values[:, 0], range(20))[0] < 0.5
+
+
+def test_means_are_numpys_to_the_last_digit():
+    values = np.random.default_rng(5).random((260, 2))
+    values[7, 1] = NAN
+    described = describe(values, np.ones_like(values), [0] * 260, [str(case) for case in range(260)])
+    assert described["mean"] == described["folds"][0] == np.mean([np.nanmean(column) for column in values.T])
