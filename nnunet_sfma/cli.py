@@ -407,7 +407,8 @@ def _explain(args: argparse.Namespace) -> None:
         checkpoint=args.checkpoint,
         device=args.device,
     )
-    print(f"Wrote {len(written)} files to {written[0].parent}; nnunet-sfma report shows them.")
+    shown = "" if args.output else "; nnunet-sfma report shows them"
+    print(f"Wrote {len(written)} files to {written[0].parent}{shown}.")
 
 
 def _add_networks(commands) -> None:

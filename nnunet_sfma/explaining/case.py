@@ -73,13 +73,20 @@ def find_case(dataset_folder: Path, case: str, dataset_json: dict) -> CaseFiles:
 def read_case(files: CaseFiles, predictor: nnUNetPredictor) -> Volume:
     """Read and preprocess a case as the predictor's plans say."""
     preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
-    image, label, properties = preprocessor.run_case(
-        [str(path) for path in files.images],
-        str(files.label) if files.label else None,
-        predictor.plans_manager,
-        predictor.configuration_manager,
-        predictor.dataset_json,
-    )
+    channels = len(predictor.configuration_manager.normalization_schemes)
+    try:
+        image, label, properties = preprocessor.run_case(
+            [str(path) for path in files.images],
+            str(files.label) if files.label else None,
+            predictor.plans_manager,
+            predictor.configuration_manager,
+            predictor.dataset_json,
+        )
+    # every library behind nnU-Net's readers has exceptions of its own
+    except Exception as error:
+        reason = str(error).strip().rpartition("\n")[2] or type(error).__name__
+        names = ", ".join(map(str, [*files.images, *filter(None, [files.label])]))
+        raise UserError(f"{names} cannot be read as a case of {channels} channels ({reason}): repair it.") from error
     height, width = predictor.configuration_manager.spacing[-2:]
     first_slice = int(properties["bbox_used_for_cropping"][0][0])
     return Volume(image.astype(np.float32), label[0] if files.label else None, first_slice, height / width)

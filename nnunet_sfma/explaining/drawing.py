@@ -4,6 +4,7 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -49,6 +50,7 @@ class Scene:
         return self.image[self.inside].shape != self.image.shape
 
 
+@style.context("default")  # nnU-Net's logger makes all fonts of a process large
 def draw(content: FigureOfPanels, scene: Scene) -> bytes:
     """The PNG of a figure: the slice and, beside it, the panels; less than 150 kB."""
     rows, columns = len(content.rows), len(content.columns) + 1

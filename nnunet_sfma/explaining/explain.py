@@ -162,5 +162,5 @@ def _innermost(mask: np.ndarray, inside: tuple[slice, slice]) -> tuple[int, int]
 
 def _grey(image: np.ndarray, predictor: nnUNetPredictor) -> np.ndarray:
     """The slice to look at: the first channel, or the mean of a picture's colours."""
-    names = predictor.dataset_json["channel_names"].values()
+    names = predictor.dataset_json.get("channel_names", predictor.dataset_json.get("modality", {})).values()
     return image.mean(0) if set(names) == {"R", "G", "B"} else image[0]

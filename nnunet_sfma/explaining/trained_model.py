@@ -36,7 +36,7 @@ def load_predictor(model: Path, fold: int | str, checkpoint: str, device: str) -
         with redirect_stdout(io.StringIO()):  # nnU-Net tells where it looked for the trainer
             predictor = nnUNetPredictor(device=torch.device(device), allow_tqdm=False)
             predictor.initialize_from_trained_model_folder(str(model), (fold,), checkpoint)
-    except (EOFError, RuntimeError, pickle.UnpicklingError) as error:
+    except (EOFError, KeyError, OSError, RuntimeError, pickle.UnpicklingError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"{path} cannot be loaded ({reason}): train that fold again, or choose another.") from error
     if len(predictor.configuration_manager.patch_size) != 2:

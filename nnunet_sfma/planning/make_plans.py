@@ -100,7 +100,12 @@ def make_plans(
     network = check_network(plans, CONFIGURATION)
     check_pretrained(network, recipe.pretrained)
     dataset_json = json.loads((folder / "dataset.json").read_text())
-    estimate = estimate_memory(plans, CONFIGURATION, dataset_json)
+    try:
+        estimate = estimate_memory(plans, CONFIGURATION, dataset_json)
+    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"The network cannot compute a patch ({error}): change what --set architecture says."
+        ) from error
     preprocess_because = _why_preprocess(plans, own)
     notes = _padding(network, configuration["patch_size"])
     if slice_axis and not preprocess_because:

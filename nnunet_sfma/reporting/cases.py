@@ -39,8 +39,13 @@ def typical_cases(model: Model) -> list[tuple[str, dict]]:
     ranked = sorted((case for case in model.evaluation["cases"] if dice_of(case) is not None), key=dice_of)
     if not ranked:
         return []
-    chosen = {"Best": ranked[-1], "Median": ranked[median_low(range(len(ranked)))], "Worst": ranked[0]}
-    return [(word, case) for word, case in chosen.items() if word == "Best" or case is not chosen["Best"]]
+    chosen = {"Best": len(ranked) - 1, "Median": median_low(range(len(ranked))), "Worst": 0}
+    extremes = {len(ranked) - 1, 0}
+    return [
+        (word, ranked[place])
+        for word, place in chosen.items()
+        if word == "Best" or (word == "Worst" and len(ranked) > 1) or place not in extremes
+    ]
 
 
 def dice_of(case: dict) -> float | None:

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_sfma.errors import UserError
 from nnunet_sfma.reporting.images import shrunk_uri
 from nnunet_sfma.reporting.models import Model
 
 WIDTH = 900
 MOST_BYTES = 2_000_000
+KEYS = ("file", "case", "title", "caption", "network")
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,15 @@ def _folder(model: Model) -> Path:
 
 def _listing(model: Model) -> list[dict] | None:
     listing = _folder(model) / "explain.json"
-    return json.loads(listing.read_text(encoding="utf-8"))["figures"] if listing.is_file() else None
+    if not listing.is_file():
+        return None
+    try:
+        figures = json.loads(listing.read_text(encoding="utf-8"))["figures"]
+        if not all(isinstance(figure[key], str) for figure in figures for key in KEYS):
+            raise ValueError
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{listing} is damaged: remove its folder and explain its cases again.") from None
+    return figures or None
 
 
 def _read(model: Model, listing: Sequence[dict], most_bytes: int) -> Explained:

@@ -46,7 +46,10 @@ def name_models(evaluations: Sequence[dict]) -> list[Model]:
 
     Those of one name get a number behind it.
     """
-    parts = [evaluation["name"].split(SEPARATOR) for evaluation in evaluations]
+    # what all share is left out of the names, so the data set only stands there if there are several
+    parts = [[evaluation["dataset"]["name"], *evaluation["name"].split(SEPARATOR)] for evaluation in evaluations]
+    if len({of_one[0] for of_one in parts}) == 1:
+        parts = [of_one[1:] for of_one in parts]
     labels = [_short(own, parts) for own in parts]
     return [
         Model(number, f"{label} ({labels[:number].count(label) + 1})" if labels.count(label) > 1 else label, evaluation)

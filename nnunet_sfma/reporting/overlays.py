@@ -94,6 +94,8 @@ def _draw(model: Model, word: str, case: dict, marks: Sequence[Mark]) -> Overlay
     dice = _dice_sentence(case)
     try:
         reference, prediction = (_read_labels(case[part], model) for part in ("reference", "prediction"))
+        if reference.shape != prediction.shape:
+            raise _UnreadableError(f"{case['prediction']} has another shape than its label.")
         kinds = compare_labels(reference, prediction, model.evaluation["dataset"])
     except _UnreadableError as error:
         return Overlay(title, dice, (0, 0), None, None, "", (str(error),))
@@ -191,13 +193,14 @@ def _shown(image: np.ndarray, axis: int, index: int) -> np.ndarray:
     plane = _cut(image, axis, index)
     if plane.ndim == 3:
         return np.clip(plane, 0, 255)
+    image, plane = np.nan_to_num(image, posinf=0, neginf=0), np.nan_to_num(plane, posinf=0, neginf=0)
     low, high = np.percentile(image, (1, 99.5))
     grey = np.clip((plane - low) / max(high - low, 1e-9), 0, 1) * 255
     return np.repeat(grey[..., None], 3, axis=-1)
 
 
 def _cut(volume: np.ndarray, axis: int, index: int) -> np.ndarray:
-    """A slice as it is looked at: z points upwards."""
+    """A slice in the order of the file, but z points upwards."""
     plane = np.take(volume, index, axis)
     return plane if axis == 0 else plane[::-1]
 

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
 
-from nnunet_sfma.reporting.models import Model, all_classes, digits_of, with_unit
+from nnunet_sfma.reporting.models import Model, all_classes, digits_of, has_metric, with_unit
 from nnunet_sfma.reporting.summary import size_range
 from nnunet_sfma.reporting.svg import INK, new_figure, series_colour, series_marker, to_svg
 from nnunet_sfma.reporting.tables import decimals, significant
@@ -33,12 +33,13 @@ class Plot:
 
 def box_plot(models: Sequence[Model], key: str) -> Plot | None:
     """Quartiles of a metric per class and model, and every case as a dot; None if nobody measured it."""
-    models = [model for model in models if model.metric(key)]
+    # one axis has one unit: that of the first model which measured it
+    metric = next((model.metric(key) for model in models if model.metric(key)), None)
+    models = [model for model in models if metric and has_metric(model, metric)]
     classes = all_classes(models)
     values = {(name, model.number): _values(model, name, key) for name in classes for model in models}
     if not any(map(len, values.values())):
         return None
-    metric = models[0].metric(key)
     slot = len(models) + 1
     with new_figure(max(WIDTH, 60 + 26 * slot * len(classes)), HEIGHT) as figure:
         axes = figure.subplots()
@@ -62,7 +63,8 @@ def box_plot(models: Sequence[Model], key: str) -> Plot | None:
             if len(values[name, model.number])
         ]
         svg = to_svg(figure, f"box-{key}", f"Box plot of {metric['title']}. " + "; ".join(medians) + ".")
-    absent = sum(len(model.evaluation["cases"]) for model in models) * len(classes) - sum(map(len, values.values()))
+    wanted = sum(len(model.evaluation["cases"]) * len(model.classes) for model in models)
+    absent = wanted - sum(map(len, values.values()))
     return Plot(svg, f"{with_unit(metric)} of every case." + _absent(absent, "without a value"))
 
 
@@ -78,7 +80,10 @@ def learning_curves(model: Model) -> list[Plot]:
 
 def size_plot(models: Sequence[Model], name: str) -> Plot | None:
     """Dice of every case against the volume of the class in its reference, on a logarithmic axis; None if empty."""
-    points = {model.number: _sizes(model, name) for model in models if name in model.classes}
+    models = [model for model in models if name in model.classes]
+    unit = models[0].evaluation["dataset"]["volume_unit"]
+    models = [model for model in models if model.evaluation["dataset"]["volume_unit"] == unit]
+    points = {model.number: _sizes(model, name) for model in models}
     if not any(map(len, points.values())):
         return None
     with new_figure(WIDTH, HEIGHT) as figure:
@@ -97,12 +102,11 @@ def size_plot(models: Sequence[Model], name: str) -> Plot | None:
         _plain_log_ticks(axes, [volume for pairs in points.values() for volume, _ in pairs])
         _share_axis(axes, [dice for pairs in points.values() for _, dice in pairs])
         axes.set_title(name)
-        unit = models[0].evaluation["dataset"]["volume_unit"]
         axes.set_xlabel(f"volume in the reference ({unit})")
         axes.set_ylabel("Dice")
         count = sum(map(len, points.values()))
         svg = to_svg(figure, f"size-{name}", f"Scatter plot of Dice against volume of {name}, {count} cases.")
-    cases = sum(len(model.evaluation["cases"]) for model in models if name in model.classes)
+    cases = sum(len(model.evaluation["cases"]) for model in models)
     return Plot(svg, f"Dice of {name} against its size." + _absent(cases - count, "without it"))
 
 
@@ -110,6 +114,8 @@ def detection_plot(models: Sequence[Model], name: str) -> Plot | None:
     """The share of the lesions that were found, by size; None if nobody counted."""
     counted = [(model, (model.evaluation["detection_by_size"] or {}).get(name)) for model in models]
     counted = [(model, bins) for model, bins in counted if any(entry["lesions"] for entry in bins or ())]
+    # one axis has one unit: that of the first model
+    counted = [(model, bins) for model, bins in counted if bins[0]["unit"] == counted[0][1][0]["unit"]]
     if not counted:
         return None
     bins = [entry for entry in counted[0][1] if any(_same_bin(own, entry)["lesions"] for _, own in counted)]

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -63,7 +64,7 @@ def _check(evaluations: Sequence[dict], target: Path, colours: str) -> None:
         raise UserError(f"There are no colours '{colours}': choose {' or '.join(SCHEMES)}.")
     if target.suffix != ".html":
         raise UserError(f"A report is an .html file, got {target}.")
-    if not target.parent.is_dir():
+    if not os.path.isdir(target.parent):  # unlike Path.is_dir() it answers for a folder that may not be entered
         raise UserError(f"{target.parent} does not exist: create it or choose another place.")
 
 
@@ -112,7 +113,9 @@ def _render(
         "overlay_legend": legend(models, colours),
         "explained": read_explained(models),
         "curves": curves,
-        "fold_numbers": sorted({fold["fold"] for model, _ in curves for fold in model.evaluation["folds"]}),
+        "fold_numbers": sorted(
+            {fold["fold"] for model, _ in curves for fold in model.evaluation["folds"] if fold["curves"]}
+        ),
         "case_count": len({case["case"] for model in models for case in model.evaluation["cases"]}),
         "commands": _commands,
         "tables_folder": tables_folder,

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import matplotlib
+import matplotlib.style
 from markupsafe import escape
 from matplotlib.figure import Figure
 
@@ -64,7 +65,8 @@ def series_marker(number: int) -> str:
 @contextmanager
 def new_figure(width: float, height: float) -> Iterator[Figure]:
     """A transparent figure of this many CSS pixels, in the style of the page; save it inside the block."""
-    with matplotlib.rc_context(STYLE):
+    # nnU-Net's logger makes all fonts of the process large
+    with matplotlib.style.context(["default", STYLE]):
         figure = Figure(figsize=(width / POINTS_PER_INCH, height / POINTS_PER_INCH), layout="constrained")
         figure.patch.set_visible(False)
         yield figure

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
+from pydoc import locate
 
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
@@ -96,6 +97,7 @@ def build_network(architecture: dict, num_input_channels: int, num_output_channe
         UserError: if the network refuses its arguments.
     """
     try:
+        _refuse_unknown_parts(architecture)
         return get_network_from_plans(
             architecture["network_class_name"],
             architecture["arch_kwargs"],
@@ -108,9 +110,26 @@ def build_network(architecture: dict, num_input_channels: int, num_output_channe
         raise UserError(f"The plan's architecture block lacks {error}: make the plan again.") from error
     except ModuleNotFoundError as error:
         raise MissingLibraryError(f"{error}.") from error
-    except (ArithmeticError, AttributeError, ImportError, RuntimeError, TypeError, ValueError) as error:
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        ImportError,
+        IndexError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
         name = architecture["network_class_name"].split(".")[-1]
         raise UserError(f"The plan's architecture block does not fit {name}: {error}.") from error
+
+
+def _refuse_unknown_parts(architecture: dict) -> None:
+    """nnU-Net builds a network without what it does not find: without norms, say, for a name with a slip."""
+    for key in architecture["_kw_requires_import"]:
+        name = architecture["arch_kwargs"][key]
+        if isinstance(name, str) and locate(name) is None:
+            raise ValueError(f"there is no {key} '{name}'")
 
 
 def fit_to_patch(architecture: dict, patch_size: Sequence[int]) -> dict:
@@ -164,7 +183,11 @@ def _refuse_what_is_not_2d(resolved: dict, configuration: str) -> None:
 def _refuse_patch_that_does_not_divide(strides: Sequence[Sequence[int]], patch_size: list[int]) -> None:
     """nnU-Net's networks pad nothing, and their norms need more than one position in the deepest stage."""
     divisors = [math.prod(of_axis) for of_axis in zip(*strides, strict=True)]
-    if patch_size == divisors or any(side % divisor for side, divisor in zip(patch_size, divisors, strict=True)):
+    if (
+        0 in divisors
+        or patch_size == divisors
+        or any(side % divisor for side, divisor in zip(patch_size, divisors, strict=True))
+    ):
         raise UserError(
             f"nnU-Net's own network of these plans takes patches whose sides are multiples of {divisors} and more than "
             f"that, got {patch_size}: choose others with --set patch_size=[H,W]."

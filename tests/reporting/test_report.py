@@ -9,10 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 from PIL import Image
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.reporting.cases import typical_cases
+from nnunet_sfma.reporting.models import name_models
 from nnunet_sfma.reporting.overlays import ADDED, CONFUSED, FOUND, MISSED, NOTHING, compare_labels, telling_slice
+from nnunet_sfma.reporting.plots import learning_curves
 from nnunet_sfma.reporting.report import write_report
 from nnunet_sfma.reporting.tables import Column, Table, plus_minus, to_csv, to_latex, to_markdown, words
 from tests.reporting.conftest import add_explain
@@ -129,6 +133,17 @@ def test_learning_curves_have_a_line_for_each_fold(written, page):
     assert ">0.0001</text>" in rate
 
 
+def test_figures_are_the_same_after_a_training_in_the_same_process(make_with_images):
+    import matplotlib
+    import seaborn
+
+    (model,) = name_models([make_with_images(cases=3, curves=True)])
+    before = learning_curves(model)
+    with matplotlib.rc_context():
+        seaborn.set_theme(font_scale=2.5)  # as nnU-Net's logger does
+        assert learning_curves(model) == before
+
+
 def test_explain_figures_are_shown(page):
     assert "SGU gate, skip 1" in page.text and "What the network looks at" in page.text
 
@@ -192,6 +207,38 @@ def test_predictions_that_are_gone_or_damaged_leave_a_note(make_with_images, tmp
         case["prediction"] = str(path)
     text = Page(write_report([evaluation], tmp_path / "report.html")[0].read_text()).text
     assert "/gone.nii.gz is not there any more" in text and "damaged.nii.gz could not be read" in text
+
+
+def test_prediction_of_another_shape_leaves_a_note(make_with_images, tmp_path):
+    evaluation = make_with_images(cases=3)
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 5, 5), np.uint8)), evaluation["cases"][0]["prediction"])
+    page = Page(write_report([evaluation], tmp_path / "report.html")[0].read_text())
+    assert "has another shape than its label" in page.text
+
+
+def test_damaged_explain_figures_are_refused(make_with_images, tmp_path):
+    evaluation = make_with_images(cases=2)
+    add_explain(evaluation, figures=1, size=(20, 20))
+    (Path(evaluation["path"]).parent / "explain" / "explain.json").write_text('{"figures": [{')
+    with pytest.raises(UserError, match="explain.json is damaged"):
+        write_report([evaluation], tmp_path / "report.html")
+
+
+def test_models_on_two_data_sets_are_told_apart(make_with_images, tmp_path):
+    evaluations = [make_with_images(cases=3), make_with_images(cases=2, dataset="Dataset027_ACDC", classes=("LV",))]
+    page = Page(write_report(evaluations, tmp_path / "report.html")[0].read_text())
+    labels = {row[0] for row in page.tables["summary"][1:]}
+    assert len(labels) == 2
+    assert any("Dataset027_ACDC" in label for label in labels)
+    assert "Left out" not in page.text  # each has all its own classes
+
+
+def test_two_cases_are_the_best_and_the_worst(make_with_images):
+    evaluation = make_with_images(cases=2)
+    (model,) = name_models([evaluation])
+    assert [word for word, _ in typical_cases(model)] == ["Best", "Worst"]
+    evaluation["cases"] = evaluation["cases"][:1]
+    assert [word for word, _ in typical_cases(model)] == ["Best"]
 
 
 def test_fifty_cases_with_two_models_fit_into_a_mail(make_with_images, tmp_path):
