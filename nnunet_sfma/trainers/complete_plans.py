@@ -126,8 +126,9 @@ def build_network(architecture: dict, num_input_channels: int, num_output_channe
 
 def _refuse_unknown_parts(architecture: dict) -> None:
     """nnU-Net builds a network without what it does not find: without norms, say, for a name with a slip."""
+    arguments = architecture["arch_kwargs"]
     for key in architecture["_kw_requires_import"]:
-        name = architecture["arch_kwargs"][key]
+        name = arguments[key]
         if isinstance(name, str) and locate(name) is None:
             raise ValueError(f"there is no {key} '{name}'")
 
