@@ -57,7 +57,6 @@ METRICS = {
 }
 OVERLAPS = ("dice", "iou", "precision", "recall", "f1", "specificity", "accuracy", "threshold_jaccard")
 DISTANCES = ("hd95", "hd95_pooled", "asd", "assd")
-LESIONS = ("lesion_f1", "lesion_recall", "lesion_count_difference")
 OBJECTS = ("object_f1", "object_dice", "object_hausdorff")
 
 

@@ -12,6 +12,7 @@ from nnunet_sfma.files import replace_text
 from nnunet_sfma.nnunet_folders import make_writable_folder
 
 LIST_NAME = "explain.json"
+TEXTS = ("file", "case", "title", "caption", "network")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def replace_case(folder: Path, case: str, pictures: Mapping[Entry, bytes]) -> li
         UserError: if something cannot be read or written; the folder's figures stay as they were.
     """
     make_writable_folder(folder)
-    figures = _read(folder / LIST_NAME)
+    figures = read_figures(folder)
     others = [figure for figure in figures if figure["case"] != case]
     taken = {figure["file"] for figure in figures}
     free = (name for number in itertools.count() if (name := f"{number}.png") not in taken)
@@ -64,12 +65,18 @@ def replace_case(folder: Path, case: str, pictures: Mapping[Entry, bytes]) -> li
     return [*paths, folder / LIST_NAME]
 
 
-def _read(path: Path) -> list[dict]:
+def read_figures(folder: Path) -> list[dict]:
+    """The entries of ``explain.json``; none where there is no such file.
+
+    Raises:
+        UserError: if it is damaged.
+    """
+    path = folder / LIST_NAME
     if not path.exists():
         return []
     try:
         figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
-        if all(isinstance(figure[key], str) for figure in figures for key in ("file", "case")):
+        if all(isinstance(figure[key], str) for figure in figures for key in TEXTS):
             return figures
     except (OSError, ValueError, KeyError, TypeError):
         pass

@@ -1,17 +1,15 @@
 """The figures of ``nnunet-sfma explain`` that lie beside an evaluation."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_sfma.errors import UserError
+from nnunet_sfma.explaining.explain_folder import read_figures
 from nnunet_sfma.reporting.images import shrunk_uri
 from nnunet_sfma.reporting.models import Model
 
 WIDTH = 900
 MOST_BYTES = 2_000_000
-KEYS = ("file", "case", "title", "caption", "network")
 
 
 @dataclass(frozen=True)
@@ -36,26 +34,13 @@ class Explained:
 
 def read_explained(models: Sequence[Model]) -> list[Explained]:
     """The figures of the models that have any; together they are small enough for a mail."""
-    found = [(model, _listing(model)) for model in models]
-    found = [(model, listing) for model, listing in found if listing is not None]
+    found = [(model, read_figures(_folder(model))) for model in models]
+    found = [(model, listing) for model, listing in found if listing]
     return [_read(model, listing, MOST_BYTES // len(found)) for model, listing in found]
 
 
 def _folder(model: Model) -> Path:
     return Path(model.evaluation["path"]).parent / "explain"
-
-
-def _listing(model: Model) -> list[dict] | None:
-    listing = _folder(model) / "explain.json"
-    if not listing.is_file():
-        return None
-    try:
-        figures = json.loads(listing.read_text(encoding="utf-8"))["figures"]
-        if not all(isinstance(figure[key], str) for figure in figures for key in KEYS):
-            raise ValueError
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{listing} is damaged: remove its folder and explain its cases again.") from None
-    return figures or None
 
 
 def _read(model: Model, listing: Sequence[dict], most_bytes: int) -> Explained:
