@@ -30,6 +30,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_splits(commands)
     _add_plan(commands)
     _add_stack(commands)
+    _add_crossval(commands)
+    _add_status(commands)
     _add_evaluate(commands)
     _add_compare(commands)
     _add_report(commands)
@@ -264,6 +266,108 @@ def _stack(args: argparse.Namespace) -> None:
 
     volumes = stack(args.predictions, nnunet_folder("nnUNet_raw") / dataset_name(args.dataset), args.output)
     print(f"Wrote {len(volumes)} volumes to {args.output}")
+
+
+def _add_crossval(commands) -> None:
+    parser = commands.add_parser("crossval", help="train, validate and compare all folds, here or on a SLURM cluster")
+    parser.add_argument("-d", dest="dataset", required=True, help="id or name of a preprocessed data set")
+    parser.add_argument("-tr", dest="trainers", nargs="+", required=True, metavar="TRAINER", help="one or several")
+    parser.add_argument("-p", dest="plans", nargs="+", default=["nnUNetPlans"], help="one, or one per trainer")
+    parser.add_argument("-c", dest="configuration", default="2d", help="configuration (2d)")
+    parser.add_argument("--folds", type=_numbers, metavar="0-4", help="such as 0-4 or 0,2 (all of the split)")
+    parser.add_argument("--seeds", type=_numbers, metavar="1-3", help="once per seed, with plans of that seed each")
+    parser.add_argument("--npz", action="store_true", help="keep the validation's probabilities, as for ensembles")
+    parser.add_argument("-device", choices=["cuda", "cpu", "mps"], help="cuda if there is one; a fold per visible GPU")
+    _add_processes(parser)
+    parser.add_argument("--dry-run", action="store_true", help="only print the commands")
+    _add_executor(parser)
+    parser.set_defaults(run=_crossval)
+
+
+def _add_executor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--executor", choices=["local", "slurm"], default="local", help="this machine, or SLURM")
+    slurm = parser.add_argument_group("with --executor slurm")
+    slurm.add_argument("--gpus", default="1", help="per task, such as 1, a100:1 or 0 (1)")
+    slurm.add_argument("--cpus", type=int, help="per task")
+    slurm.add_argument("--mem", type=float, metavar="GB", help="per task")
+    slurm.add_argument("--time", default="1-0", help="limit of one run, as sbatch takes it; tasks are requeued (1-0)")
+    slurm.add_argument("--partition", help="of the cluster")
+    slurm.add_argument("--account", help="to be charged")
+    slurm.add_argument(
+        "--slurm", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="any other option of sbatch"
+    )
+
+
+def _numbers(text: str) -> list[int]:
+    ranges = [part.split("-") for part in text.split(",")]
+    try:
+        return [number for part in ranges for number in range(int(part[0]), int(part[-1]) + 1)]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is no list such as 0-4 or 0,2") from None
+
+
+def _crossval(args: argparse.Namespace) -> None:
+    from nnunet_sfma.crossval.cross_validate import CrossValidation, cross_validate, dry_run
+    from nnunet_sfma.crossval.models import find_models
+    from nnunet_sfma.crossval.seeds import seeded
+
+    models = find_models(args.dataset, args.trainers, args.plans, args.configuration)
+    if args.seeds:
+        models = seeded(models, args.seeds, write=not args.dry_run)
+    devices = _devices(args)
+    validation = CrossValidation.of(models, args.folds, devices, args.npz, args.processes)
+    if args.dry_run:
+        print("\n".join(dry_run(validation, devices)))
+    elif args.executor == "slurm":
+        from nnunet_sfma.crossval.slurm import submit
+
+        print("\n".join(submit(validation, _request(args), _typed())))
+    else:
+        cross_validate(validation, devices, _typed())
+
+
+def _devices(args: argparse.Namespace) -> list:
+    from nnunet_sfma.crossval.devices import Device, find_devices
+
+    if args.executor == "slurm":
+        return [Device(args.device or ("cpu" if args.gpus == "0" else "cuda"))]
+    return find_devices(args.device)
+
+
+def _request(args: argparse.Namespace):
+    from nnunet_sfma.crossval.slurm import Request, read_minutes
+
+    wrong = [setting for setting in args.slurm if "=" not in setting.strip("=")]
+    if wrong:
+        raise UserError(f"--slurm {wrong[0]}: give KEY=VALUE, such as qos=long.")
+    others = {key.lstrip("-"): value for key, value in (setting.split("=", 1) for setting in args.slurm)}
+    gpus = None if args.gpus == "0" else args.gpus
+    return Request(gpus, args.cpus, args.mem, read_minutes(args.time), args.partition, args.account, others)
+
+
+def _add_status(commands) -> None:
+    parser = commands.add_parser("status", help="where every fold stands; end what crossval started")
+    parser.add_argument("-d", dest="dataset", required=True, help="id or name of a data set")
+    parser.add_argument("-tr", dest="trainer", help="only models of this trainer")
+    parser.add_argument("-p", dest="plans", help="only models with these plans")
+    parser.add_argument("-c", dest="configuration", help="only models of this configuration")
+    parser.add_argument("--cancel", action="store_true", help="end what crossval started for them, and nothing else")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.set_defaults(run=_status)
+
+
+def _status(args: argparse.Namespace) -> None:
+    from nnunet_sfma.crossval.status import cancel_all, known_models, status
+    from nnunet_sfma.crossval.table import print_rows, to_json
+
+    models = known_models(args.dataset, args.trainer, args.plans, args.configuration)
+    if args.cancel:
+        print("\n".join(cancel_all(models)), file=sys.stderr)
+    rows = status(models)
+    if args.json:
+        print(to_json(rows))
+    else:
+        print_rows(rows)
 
 
 def _add_evaluate(commands) -> None:

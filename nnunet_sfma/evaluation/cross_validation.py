@@ -1,18 +1,19 @@
 """The folds of a cross-validation as nnU-Net leaves them in nnUNet_results: what is finished, and what is not."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from nnunetv2.utilities.file_path_utilities import get_output_folder
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.evaluation.fold_stage import CHECKPOINTS, FINAL_CHECKPOINT, Stage, fold_stage
 from nnunet_sfma.evaluation.measure import EvaluatedCase
 from nnunet_sfma.evaluation.sources import Source, if_there, read_json, read_plans
 from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
 from nnunet_sfma.sentences import first_few
 from nnunet_sfma.split_record import SPLITS_FILE, read_split_record, split_checksum
 
-CHECKPOINTS = ("checkpoint_final.pth", "checkpoint_latest.pth", "checkpoint_best.pth")
 CURVES = ("train_losses", "val_losses", "mean_fg_dice", "ema_fg_dice", "train_dice", "lrs")
 
 
@@ -120,12 +121,12 @@ def _state(
     """The entry of ``folds`` in evaluation.json, with "problem": a sentence on what is missing, or None."""
     folder = model / f"fold_{fold}"
     command = command.format(fold)
-    checkpoint = next((folder / name for name in CHECKPOINTS if (folder / name).is_file()), None)
+    stage = fold_stage(folder, cases, ending)
     entry = {"fold": fold, "state": "not trained", "detail": "", "cases": 0, "curves": {}, "command": command}
     entry |= {"seconds": None, "device": None, "plans": None}
-    if checkpoint is None:
+    if stage == Stage.NOT_TRAINED:
         return {**entry, "problem": f"Fold {fold} is not trained: run {command}."}
-    log = _read_checkpoint(checkpoint, trainer)
+    log = _read_newest_checkpoint(folder, trainer)
     predicted = {path.name.removesuffix(ending) for path in _validation(model, fold).glob(f"*{ending}")}
     strangers = sorted(predicted - set(cases))
     if strangers:
@@ -143,13 +144,25 @@ def _state(
         "device": _device(folder),
         "plans": _fixed(log["plans"], configuration),
     }
-    if checkpoint.name != CHECKPOINTS[0]:
+    if stage == Stage.INTERRUPTED:
         problem = f"Fold {fold} is not finished ({entry['detail']}): continue it with {command} --c."
-    elif len(predicted) < len(cases):
-        problem = f"Fold {fold} has predictions for {len(predicted)} of {len(cases)} cases: run {command} --val."
+    elif stage == Stage.TRAINED:
+        lacking = f"has predictions for {len(predicted)} of {len(cases)} cases"
+        if len(predicted) >= len(cases):
+            lacking = "was not validated to the end"
+        problem = f"Fold {fold} {lacking}: run {command} --val."
     else:
         problem = None
     return {**entry, "state": "interrupted" if problem else "finished", "problem": problem}
+
+
+def _read_newest_checkpoint(folder: Path, trainer: str) -> dict:
+    """What the checkpoint tells that nnU-Net would continue from; an unfinished fold may have a damaged latest one."""
+    paths = [folder / name for name in CHECKPOINTS if (folder / name).is_file()]
+    for path in [] if paths[0].name == FINAL_CHECKPOINT else paths:
+        with contextlib.suppress(UserError):
+            return _read_checkpoint(path, trainer)
+    return _read_checkpoint(paths[0], trainer)
 
 
 def _read_checkpoint(path: Path, trainer: str) -> dict:

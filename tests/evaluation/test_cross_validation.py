@@ -193,6 +193,14 @@ def test_lost_prediction_is_missing(model):
     ]
 
 
+def test_validation_without_its_end_is_missing(model):
+    (model / "fold_1" / "validation" / "summary.json").unlink()
+    main(ARGUMENTS)
+    assert read_evaluation(model)["missing"] == [
+        f"Fold 1 was not validated to the end: run nnUNetv2_train 1 2d 1 -tr {TRAINER} -p tiny --val."
+    ]
+
+
 def test_no_model(model):
     with pytest.raises(SystemExit, match="There is no model in .*: train it, or check -d, -tr, -p and -c"):
         main([*ARGUMENTS[:-3], "other"])

@@ -1,0 +1,137 @@
+"""``nnunet-sfma crossval`` on this machine: train what is not finished, bring it together, compare, report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_sfma.crossval import job_log
+from nnunet_sfma.crossval.devices import Device, kind_of
+from nnunet_sfma.crossval.folds import Fold
+from nnunet_sfma.crossval.lock import locked
+from nnunet_sfma.crossval.models import Model, folds_of, keep_split
+from nnunet_sfma.crossval.results import Report, Results
+from nnunet_sfma.crossval.runner import Failure, run_jobs
+from nnunet_sfma.crossval.slurm_jobs import refuse_submitted
+from nnunet_sfma.crossval.table import LiveTable
+from nnunet_sfma.errors import UserError
+from nnunet_sfma.evaluation.compare import compare
+from nnunet_sfma.evaluation.comparison_text import format_comparison
+from nnunet_sfma.evaluation.evaluation_file import read_evaluation
+from nnunet_sfma.interruptions import termination_as_exit
+from nnunet_sfma.sentences import first_few
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """What is to be trained and brought together.
+
+    Attributes:
+        models: all on the same data set, and so on the same split.
+        folds: of each model.
+        device: what nnU-Net's ``-device`` takes.
+        npz: whether the validation's probabilities are wanted, as for ensembles of models.
+        processes: for what is done to cases after the training.
+    """
+
+    models: tuple[Model, ...]
+    folds: tuple[int, ...]
+    device: str
+    npz: bool
+    processes: int
+
+    @classmethod
+    def of(
+        cls,
+        models: Sequence[Model],
+        folds: Sequence[int] | None,
+        devices: Sequence[Device],
+        npz: bool,
+        processes: int,
+    ) -> "CrossValidation":
+        """All folds of the split if ``folds`` is None.
+
+        Raises:
+            UserError: if the split is damaged or has no such fold.
+        """
+        return cls(tuple(models), tuple(folds_of(models[0], folds)), kind_of(devices), npz, processes)
+
+    @property
+    def jobs(self) -> list[Fold]:
+        """All folds of all models; first the same fold of each, so that an early look can compare."""
+        return [Fold(model, fold, self.device, self.npz) for fold in self.folds for model in self.models]
+
+    @property
+    def results(self) -> list[Results]:
+        return [Results(model, self.folds, self.processes) for model in self.models]
+
+    def unfinished(self) -> list[Fold]:
+        return [job for job in self.jobs if job.next_command()]
+
+
+def cross_validate(validation: CrossValidation, devices: Sequence[Device], typed: str) -> Path:
+    """Train and validate the folds that are not finished, one per device at a time, then bring all of them together.
+
+    Args:
+        validation: what to do.
+        devices: to do it on.
+        typed: the command, for who finds the results locked.
+
+    Returns:
+        The report.
+
+    Raises:
+        UserError: if another driver works on these results, or a job failed; the others are finished by then.
+    """
+    refuse_submitted(validation.models)
+    with locked(validation.models, typed) as locks, termination_as_exit():
+        keep_split(validation.models[0])
+        failures = train(validation.jobs, devices, locks)
+        return finish(validation, failures, locks)
+
+
+def train(jobs: Sequence[Fold], devices: Sequence[Device], locks: Sequence[int]) -> list[Failure]:
+    """Bring folds to their end, and show how they get on."""
+    with LiveTable(jobs) as table:
+        return run_jobs(jobs, devices, table.show, locks)
+
+
+def finish(validation: CrossValidation, failures: Sequence[Failure], locks: Sequence[int] = ()) -> Path:
+    """Bring the models together whose folds are all finished, and report on them.
+
+    Raises:
+        UserError: if a fold is not finished, or a step failed; the last lines of the logs are printed before.
+    """
+    unfinished = validation.unfinished()
+    complete = [one for one in validation.results if one.model not in {fold.model for fold in unfinished}]
+    failures = [*failures, *_run_steps(complete, locks)]
+    report = Report(tuple(one for one in complete if not one.next_command()))
+    if report.results:
+        failures += _run_steps([report], locks)
+    for failure in failures:
+        print(f"\n{failure.describe()}")
+    if failures or unfinished:
+        names = dict.fromkeys([*(failure.job.title for failure in failures), *(fold.title for fold in unfinished)])
+        raise UserError(f"Not finished: {first_few(list(names), 10)}. Mend it, then give the same command again.")
+    print(format_comparison(compare([read_evaluation(one.evaluation) for one in complete])))
+    print(f"\nReport: {report.path}")
+    return report.path
+
+
+def dry_run(validation: CrossValidation, devices: Sequence[Device]) -> list[str]:
+    """The commands that :func:`cross_validate` would run now, as one would type them, with remarks behind a "#"."""
+    commands = [(job, job.next_command()) for job in validation.jobs]
+    lines = [f"# {job.title} is finished" for job, command in commands if not command]
+    for index, command in enumerate(command for _, command in commands if command):
+        lines.append(job_log.as_typed(command, devices[index % len(devices)].environment))
+    steps = [command for one in validation.results for command in one.commands()]
+    return lines + [job_log.as_typed(command, {}) for command in [*steps, Report(tuple(validation.results)).command()]]
+
+
+def _run_steps(steps: Sequence[Results | Report], locks: Sequence[int]) -> list[Failure]:
+    """One after another: each uses several processes itself."""
+    failures = []
+    for step in steps:
+        if step.next_command():
+            print(f"Making the {step.title} ...", flush=True)
+        failures += run_jobs([step], [Device("cpu")], lambda run: None, locks)
+    return failures

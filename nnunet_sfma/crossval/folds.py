@@ -1,0 +1,77 @@
+"""A fold as a job: what lies on the disk decides which of nnU-Net's commands brings it on."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from nnunet_sfma.crossval.models import Model, read_splits
+from nnunet_sfma.crossval.progress import Progress, read_progress
+from nnunet_sfma.evaluation.fold_stage import CHECKPOINTS, Stage, fold_stage
+from nnunet_sfma.evaluation.sources import read_json
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold of a model, trained and validated by ``nnUNetv2_train``.
+
+    Attributes:
+        model: whose fold it is.
+        number: of the fold.
+        device: what ``-device`` takes.
+        npz: whether the validation's probabilities are wanted.
+    """
+
+    model: Model
+    number: int
+    device: str = "cuda"
+    npz: bool = False
+
+    @property
+    def title(self) -> str:
+        return f"{self.model.trainer} {self.model.plans} fold {self.number}"
+
+    @property
+    def folder(self) -> Path:
+        """nnU-Net's folder of this fold; it need not be there."""
+        return self.model.folder / f"fold_{self.number}"
+
+    @property
+    def log(self) -> Path:
+        return self.model.notes / f"{self.model.identifier}_fold_{self.number}.log"
+
+    @cached_property
+    def cases(self) -> list[str]:
+        """Identifiers of the validation cases."""
+        return read_splits(self.model)[self.number]["val"]
+
+    @cached_property
+    def ending(self) -> str:
+        """Of predictions."""
+        return read_json(self.model.preprocessed / "dataset.json", "file_ending")["file_ending"]
+
+    @property
+    def stage(self) -> Stage:
+        """How far it is, with the probabilities if they are wanted."""
+        stage = fold_stage(self.folder, self.cases, self.ending)
+        if stage == Stage.FINISHED and self.npz:
+            wanted = (self.folder / "validation" / f"{case}.npz" for case in self.cases)
+            return stage if all(path.is_file() for path in wanted) else Stage.TRAINED
+        return stage
+
+    def next_command(self) -> list[str] | None:
+        """The ``nnUNetv2_train`` that starts the fold, continues it or repeats its validation; None if finished."""
+        how = {Stage.NOT_TRAINED: [], Stage.INTERRUPTED: ["--c"], Stage.TRAINED: ["--val"]}
+        stage = self.stage
+        if stage == Stage.FINISHED:
+            return None
+        command = ["nnUNetv2_train", self.model.dataset_id, self.model.configuration, str(self.number)]
+        options = [*self.model.options, "-device", self.device, *(["--npz"] if self.npz else [])]
+        return [*command, *options, *how[stage]]
+
+    def stamp(self) -> object:
+        """Content of the fold that a running training changes: its checkpoints, and the validation's files."""
+        paths = [self.folder / name for name in CHECKPOINTS] + sorted((self.folder / "validation").glob("*"))
+        return [(path.name, path.stat().st_mtime_ns) for path in paths if path.is_file()]
+
+    def progress(self) -> Progress:
+        return read_progress(self.folder)

@@ -1,0 +1,53 @@
+"""The log of a job: each command that was run for it, what it printed, and how it ended."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TextIO
+
+from nnunet_sfma.crossval.supervise import ENDED
+from nnunet_sfma.errors import UserError
+
+STARTED = "$ "
+LAST_BYTES = 20_000
+
+
+def begin(path: Path, command: Sequence[str], environment: Mapping[str, str]) -> TextIO:
+    """Open a log to append the output of a command to, and write the command itself.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        log = path.open("a", encoding="utf-8")
+        log.write(f"\n[{datetime.now():%Y-%m-%d %H:%M:%S}]\n{STARTED}{as_typed(command, environment)}\n")
+        log.flush()
+    except OSError as error:
+        raise UserError(f"Could not write {path} ({error.strerror}): make room or make it writable.") from error
+    return log
+
+
+def as_typed(command: Sequence[str], environment: Mapping[str, str]) -> str:
+    """The command as a user would type it."""
+    return " ".join([*(f"{name}={shlex.quote(value)}" for name, value in environment.items()), shlex.join(command)])
+
+
+def exit_code(path: Path) -> int | None:
+    """The exit code of the last command; None if it runs, was cut off, or there was none."""
+    last = tail(path, 1, with_end=True)
+    if not last or not last[0].startswith(ENDED):
+        return None
+    return int(last[0].removeprefix(ENDED).rstrip("]"))
+
+
+def tail(path: Path, lines: int = 8, with_end: bool = False) -> list[str]:
+    """The last lines that are not empty; without the one that says how the command ended."""
+    if not path.is_file():
+        return []
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - LAST_BYTES))
+        text = file.read().decode(errors="replace")
+    written = [line.rstrip() for line in text.splitlines() if line.strip()]
+    return [line for line in written if with_end or not line.startswith(ENDED)][-lines:]

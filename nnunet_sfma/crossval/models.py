@@ -1,0 +1,174 @@
+"""The models of a cross-validation: trainer, plans and configuration, checked before anything is started."""
+
+import contextlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.utilities.crossval_split import generate_crossval_split
+from nnunetv2.utilities.file_path_utilities import get_output_folder
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_sfma.errors import UserError
+from nnunet_sfma.evaluation.sources import read_json, read_plans
+from nnunet_sfma.files import replace_text
+from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
+from nnunet_sfma.sentences import first_few
+from nnunet_sfma.split_record import SPLITS_FILE
+
+
+@dataclass(frozen=True)
+class Model:
+    """What nnU-Net keeps in one folder of results.
+
+    Attributes:
+        dataset: full name.
+        trainer: name of its class.
+        plans: name of the plans.
+        configuration: of the plans.
+    """
+
+    dataset: str
+    trainer: str
+    plans: str
+    configuration: str
+
+    @property
+    def identifier(self) -> str:
+        """The folder's name, as nnU-Net composes it."""
+        return f"{self.trainer}__{self.plans}__{self.configuration}"
+
+    @cached_property
+    def folder(self) -> Path:
+        """The folder in nnUNet_results; it need not be there."""
+        return Path(get_output_folder(self.dataset, self.trainer, self.plans, self.configuration))
+
+    @property
+    def preprocessed(self) -> Path:
+        """The data set's folder in nnUNet_preprocessed."""
+        return nnunet_folder("nnUNet_preprocessed") / self.dataset
+
+    @property
+    def notes(self) -> Path:
+        """The folder that holds locks, logs and records of this data set's cross-validations."""
+        return self.folder.parent / "crossval"
+
+    @property
+    def options(self) -> list[str]:
+        """The model in the options that nnU-Net's and our commands share, apart from data set and configuration."""
+        return ["-tr", self.trainer, "-p", self.plans]
+
+    @property
+    def dataset_id(self) -> str:
+        """As commands take it."""
+        return str(int(self.dataset[7:10]))
+
+    @property
+    def num_epochs(self) -> int | None:
+        """Length of the training, if the plans say it; those of the results say it where the others are nnU-Net's."""
+        for path in (self.preprocessed / f"{self.plans}.json", self.folder / "plans.json"):
+            # a fold that starts at this moment writes them
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                return json.loads(path.read_text())["configurations"][self.configuration]["training"]["num_epochs"]
+        return None
+
+
+def find_models(dataset: int | str, trainers: Sequence[str], plans: Sequence[str], configuration: str) -> list[Model]:
+    """The models to cross-validate; one trainer serves several plans, and the other way round, else they go in pairs.
+
+    Raises:
+        UserError: if trainers and plans do not go together, or one of them, the configuration or its preprocessed data
+            is not there.
+    """
+    nnunet_folder("nnUNet_results")
+    name = dataset_name(dataset)
+    if 1 not in (len(trainers), len(plans)) and len(trainers) != len(plans):
+        raise UserError(
+            f"{len(trainers)} trainers and {len(plans)} plans do not go in pairs: give one of either, or as many."
+        )
+    number = max(len(trainers), len(plans))
+    pairs = zip(list(trainers) * (number // len(trainers)), list(plans) * (number // len(plans)), strict=True)
+    models = [Model(name, trainer, plan, configuration) for trainer, plan in dict.fromkeys(pairs)]
+    for model in models:
+        _check(model)
+    return models
+
+
+def folds_of(model: Model, wanted: Sequence[int] | None) -> list[int]:
+    """The folds of the data set's split, or those wanted of them.
+
+    Raises:
+        UserError: if the split is damaged or has no such fold.
+    """
+    path = model.preprocessed / SPLITS_FILE
+    number = len(read_splits(model))
+    folds = list(range(number)) if wanted is None else sorted(set(wanted))
+    unknown = [fold for fold in folds if not 0 <= fold < number]
+    if unknown:
+        raise UserError(f"The split in {path} has no fold {unknown[0]}: it has folds 0 to {number - 1}.")
+    return folds
+
+
+def read_splits(model: Model) -> list[dict]:
+    """``splits_final.json``, or the split that nnU-Net will draw.
+
+    Raises:
+        UserError: if the file is damaged, or there are too few cases to draw one.
+    """
+    path = model.preprocessed / SPLITS_FILE
+    if not path.is_file():
+        return _draw_split(model)
+    splits = read_json(path)
+    if not isinstance(splits, list) or not all(isinstance(fold, dict) and "val" in fold for fold in splits):
+        raise UserError(f"{path} is damaged: restore it, or make the splits again.")
+    return splits
+
+
+def keep_split(model: Model) -> None:
+    """Write the split that nnU-Net would draw for its first fold, where there is none.
+
+    Two folds that start at the same time would both draw it and write it.
+    """
+    path = model.preprocessed / SPLITS_FILE
+    if not path.is_file():
+        replace_text(path, json.dumps(_draw_split(model), indent=4))
+
+
+def _draw_split(model: Model) -> list[dict]:
+    folder = _preprocessed_cases(model)
+    cases = sorted(infer_dataset_class(str(folder)).get_identifiers(str(folder)))
+    if len(cases) < 5:
+        raise UserError(f"{folder} holds {len(cases)} cases, five folds need five: write a {SPLITS_FILE} by hand.")
+    folds = generate_crossval_split(cases, seed=12345, n_splits=5)
+    return [{side: [str(case) for case in fold[side]] for side in ("train", "val")} for fold in folds]
+
+
+def _check(model: Model) -> None:
+    path = model.preprocessed / f"{model.plans}.json"
+    if not path.is_file():
+        raise UserError(
+            f"There are no plans {path}: make them with nnUNetv2_plan_and_preprocess or nnunet-sfma plan, or check -p."
+        )
+    configurations = read_plans(path)["configurations"]
+    if model.configuration not in configurations:
+        raise UserError(f"{path} has no configuration '{model.configuration}' ({first_few(list(configurations))}).")
+    if not _preprocessed_cases(model).is_dir():
+        raise UserError(
+            f"{_preprocessed_cases(model)} is not there: run nnUNetv2_preprocess -d {model.dataset_id} "
+            f"-plans_name {model.plans} -c {model.configuration}."
+        )
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # nnU-Net tells where it searches
+            recursive_find_trainer_class_by_name(model.trainer)
+    except RuntimeError:
+        raise UserError(f"nnU-Net finds no trainer '{model.trainer}': check -tr, and nnunet-sfma doctor.") from None
+
+
+def _preprocessed_cases(model: Model) -> Path:
+    plans = PlansManager(read_plans(model.preprocessed / f"{model.plans}.json"))
+    return model.preprocessed / plans.get_configuration(model.configuration).data_identifier

@@ -1,0 +1,69 @@
+"""How far a training is, from the logs that nnU-Net writes beside its checkpoints."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+LAST_BYTES = 60_000
+EPOCHS_FOR_PACE = 10
+LINES = {
+    "epoch": re.compile(r": Epoch (\d+) *$", re.MULTILINE),
+    "loss": re.compile(r": train_loss (\S+)"),
+    "dice": re.compile(r": Pseudo dice \[(.*)\]"),
+    "seconds": re.compile(r": Epoch time: (\S+) s"),
+}
+NUMBER = re.compile(r"(?:float\d+\()?(-?\d+\.?\d*(?:e-?\d+)?|nan)\)?")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the newest log of a fold tells; None where it does not.
+
+    Attributes:
+        epoch: number of the epoch under way, from 0.
+        loss: training loss of the last whole epoch.
+        dice: pseudo Dice of the last whole epoch, mean over the classes.
+        seconds_per_epoch: median of the last whole epochs.
+        predicting: whether the final validation has begun.
+        last_change: when the log was last written to, in seconds since 1970.
+    """
+
+    epoch: int | None = None
+    loss: float | None = None
+    dice: float | None = None
+    seconds_per_epoch: float | None = None
+    predicting: bool = False
+    last_change: float | None = None
+
+    def seconds_left(self, num_epochs: int | None) -> float | None:
+        """Until the last epoch is done, at the present pace."""
+        if None in (num_epochs, self.epoch, self.seconds_per_epoch):
+            return None
+        return (num_epochs - self.epoch) * self.seconds_per_epoch
+
+
+def read_progress(fold: Path) -> Progress:
+    """The progress of a fold, from the end of its newest ``training_log_*.txt``."""
+    logs = sorted(fold.glob("training_log_*.txt"), key=lambda path: path.stat().st_mtime)
+    if not logs:
+        return Progress()
+    with logs[-1].open("rb") as file:
+        file.seek(max(0, logs[-1].stat().st_size - LAST_BYTES))
+        text = file.read().decode(errors="replace")
+    found = {key: pattern.findall(text) for key, pattern in LINES.items()}
+    pace = [float(seconds) for seconds in found["seconds"][-EPOCHS_FOR_PACE:]]
+    return Progress(
+        epoch=int(found["epoch"][-1]) if found["epoch"] else None,
+        loss=float(found["loss"][-1]) if found["loss"] else None,
+        dice=_mean(found["dice"][-1]) if found["dice"] else None,
+        seconds_per_epoch=float(np.median(pace)) if pace else None,
+        predicting=": predicting " in text,
+        last_change=logs[-1].stat().st_mtime,
+    )
+
+
+def _mean(values: str) -> float | None:
+    numbers = [float(number) for number in NUMBER.findall(values.replace("np.float32", "").replace("np.float64", ""))]
+    return float(np.nanmean(numbers)) if numbers and not np.isnan(numbers).all() else None

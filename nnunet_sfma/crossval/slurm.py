@@ -1,0 +1,213 @@
+"""``nnunet-sfma crossval --executor slurm``: an array task per fold, and a job that waits for all of them."""
+
+import contextlib
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from nnunet_sfma.crossval.cross_validate import CrossValidation, finish
+from nnunet_sfma.crossval.devices import Device
+from nnunet_sfma.crossval.lock import locked
+from nnunet_sfma.crossval.models import keep_split
+from nnunet_sfma.crossval.runner import Job, run_jobs
+from nnunet_sfma.crossval.slurm_jobs import Submission, note, refuse_submitted
+from nnunet_sfma.errors import UserError
+
+SECONDS_UNTIL_SLURM_KILLS = 600
+TIMEOUTS = 10_000  # a training ends by its number of epochs, not by the number of its time limits
+TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d+){0,2})")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the jobs ask SLURM for.
+
+    Attributes:
+        gpus: per fold, as ``--gpus-per-node`` takes it ("1", "a100:1"); None asks for none.
+        cpus: per fold.
+        memory: of a fold in gigabytes; None leaves it to the cluster.
+        minutes: time limit of one run of a fold; one that needs longer is queued again and continues.
+        partition, account: None leaves them to the cluster.
+        others: any other options of sbatch, for all jobs.
+    """
+
+    gpus: str | None
+    cpus: int | None
+    memory: float | None
+    minutes: int
+    partition: str | None
+    account: str | None
+    others: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Task:
+    """A job of ours inside a job of SLURM; submitit calls it, and calls ``checkpoint`` before SLURM ends it.
+
+    Attributes:
+        job: a fold, or a part of a prediction.
+        stamp: the job's at the start of this run.
+    """
+
+    job: Job
+    stamp: object = None
+
+    def __call__(self) -> str:
+        """Bring the job to its end.
+
+        Raises:
+            UserError: if it cannot be; the end of its log is printed.
+        """
+        self.stamp = self.job.stamp()
+        with self.held() as locks:
+            failures = run_jobs([self.job], [Device("slurm")], lambda run: None, locks)
+        for failure in failures:
+            print(failure.describe(), flush=True)
+            if "SIGTERM" in failure.reason:
+                # SLURM announces the end of a job so, and then requeues it or not; leaving early would be a failure
+                time.sleep(SECONDS_UNTIL_SLURM_KILLS)
+            raise UserError(f"{failure.job.title} {failure.reason}.")
+        return self.job.title
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[list[int]]:
+        """What has to be held while the job runs."""
+        with locked([self.job.model], "", shared=True) as locks:
+            yield locks
+
+    def checkpoint(self):
+        """Queue the task again, unless it did not get on: its time limit would never suffice."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(Task(self.job)) if self.job.stamp() != self.stamp else None
+
+
+@dataclass
+class Finish:
+    """The job that brings the folds together when all of them have ended."""
+
+    validation: CrossValidation
+
+    def __call__(self) -> str:
+        return str(finish(self.validation, []))
+
+    def checkpoint(self):
+        """It does again only what is not there."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def submit(validation: CrossValidation, request: Request, typed: str) -> list[str]:
+    """Submit the folds that are not finished as one array, and the job that waits for them.
+
+    Returns:
+        What was submitted, a line each.
+
+    Raises:
+        UserError: if submitit or SLURM is not there, SLURM refuses, or work on these results is under way.
+    """
+    refuse_submitted(validation.models)
+    folder = validation.models[0].notes
+    name = f"nnunet-sfma-{validation.models[0].dataset_id}"
+    with locked(validation.models, typed):
+        keep_split(validation.models[0])
+        folds = validation.unfinished()
+        tasks = submit_array(folder / "slurm", name, [Task(fold) for fold in folds], request)
+        last = submit_after(folder / "slurm", name, Finish(validation), tasks, request)
+        now = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
+        for model in validation.models:
+            ids = {str(fold.number): id for fold, id in zip(folds, tasks, strict=True) if fold.model == model}
+            note(model, Submission(name, typed, now, ids, last))
+    lines = [f"{fold.title}: job {id}" for fold, id in zip(folds, tasks, strict=True)]
+    return [*lines, f"results and report: job {last}, after all of them", f"Logs: {folder / 'slurm'}"]
+
+
+def submit_array(folder: Path, name: str, tasks: Sequence[Task], request: Request) -> list[str]:
+    """Submit tasks as one array.
+
+    Returns:
+        Their ids, as ``squeue --array`` prints them.
+
+    Raises:
+        UserError: if submitit or SLURM is not there, or SLURM refuses.
+    """
+    if not tasks:
+        return []
+    executor = _executor(folder, name, request)
+    asked = {"gpus_per_node": request.gpus, "cpus_per_task": request.cpus, "time": request.minutes}
+    executor.update_parameters(**{key: value for key, value in asked.items() if value is not None})
+    with _as_user_error():
+        return _submit_all(executor, tasks)
+
+
+def submit_after(folder: Path, name: str, function, jobs: Sequence[str], request: Request) -> str:
+    """Submit a job that waits until these have ended, however they end.
+
+    Returns:
+        Its id.
+
+    Raises:
+        UserError: if submitit or SLURM is not there, or SLURM refuses.
+    """
+    executor = _executor(folder, name, request)
+    executor.update_parameters(time=request.minutes, cpus_per_task=request.cpus or 1)
+    if jobs:
+        executor.update_parameters(dependency="afterany:" + ":".join(dict.fromkeys(id.split("_")[0] for id in jobs)))
+    with _as_user_error():
+        return executor.submit(function).job_id
+
+
+def read_minutes(text: str) -> int:
+    """A time limit as sbatch takes it, in minutes: "90", "36:00:00", "2-12" or "1-12:30".
+
+    Raises:
+        UserError: if it is none.
+    """
+    match = TIME.fullmatch(text)
+    if not match:
+        raise UserError(f"--time {text} is no time limit: give minutes, hours:minutes:seconds or days-hours.")
+    parts = [int(part) for part in match["parts"].split(":")]
+    if match["days"] is not None:
+        hours, minutes, seconds = (parts + [0, 0])[:3]
+    else:
+        hours, minutes, seconds = {1: [0, *parts, 0], 2: [0, *parts], 3: parts}[len(parts)]
+    return int(match["days"] or 0) * 24 * 60 + hours * 60 + minutes + (seconds > 0)
+
+
+def _executor(folder: Path, name: str, request: Request):
+    try:
+        import submitit
+    except ImportError:
+        raise UserError("SLURM needs the package submitit: pip install 'nnunet-sfma[slurm]'.") from None
+    try:
+        executor = submitit.SlurmExecutor(folder, max_num_timeout=TIMEOUTS)
+    except RuntimeError:
+        raise UserError("There is no srun here: submit from a machine of the cluster.") from None
+    asked = {"partition": request.partition, "account": request.account, "mem_gb": request.memory}
+    executor.update_parameters(
+        job_name=name,
+        stderr_to_stdout=True,
+        additional_parameters={"requeue": True, **request.others},
+        **{key: value for key, value in asked.items() if value is not None},
+    )
+    return executor
+
+
+def _submit_all(executor, tasks: Sequence[Task]) -> list[str]:
+    with executor.batch():
+        jobs = [executor.submit(task) for task in tasks]
+    return [job.job_id for job in jobs]
+
+
+@contextlib.contextmanager
+def _as_user_error() -> Iterator[None]:
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    try:
+        yield
+    except (FailedJobError, FailedSubmissionError) as error:
+        raise UserError(f"SLURM refused the jobs ({str(error).strip().splitlines()[-1]}): check the options.") from None

@@ -1,0 +1,120 @@
+"""The jobs that were submitted to SLURM for a model: what was noted down, what SLURM says of them, and their end."""
+
+import getpass
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from nnunet_sfma.crossval.models import Model
+from nnunet_sfma.errors import UserError
+from nnunet_sfma.files import replace_text
+from nnunet_sfma.sentences import first_few
+
+FIELDS = "%i|%j|%T|%r|%N"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What is noted down of a submission.
+
+    Attributes:
+        name: of all its jobs.
+        command: what the user typed.
+        submitted: when.
+        folds: job id of each fold, as ``squeue -r`` prints it.
+        finish: id of the job that brings the folds together.
+    """
+
+    name: str
+    command: str
+    submitted: str
+    folds: Mapping[str, str]
+    finish: str
+
+    @property
+    def ids(self) -> list[str]:
+        return [*self.folds.values(), self.finish]
+
+
+@dataclass(frozen=True)
+class SlurmJob:
+    """A job that SLURM knows and that has not ended."""
+
+    id: str
+    name: str
+    state: str
+    reason: str
+    nodes: str
+
+    def describe(self) -> str:
+        """Where it runs, or why it waits."""
+        return f"job {self.id} on {self.nodes}" if self.nodes else f"job {self.id} ({self.reason})"
+
+
+def record_file(model: Model) -> Path:
+    """The file in which a model's submission is noted down."""
+    return model.notes / f"{model.identifier}.slurm.json"
+
+
+def note(model: Model, submission: Submission) -> None:
+    """Keep a submission, so that any machine that sees the results can find its jobs."""
+    replace_text(record_file(model), json.dumps(asdict(submission), indent=2) + "\n")
+
+
+def read_submission(model: Model) -> Submission | None:
+    """The last submission of a model; None if there is none.
+
+    Raises:
+        UserError: if the file is damaged.
+    """
+    path = record_file(model)
+    if not path.is_file():
+        return None
+    try:
+        return Submission(**json.loads(path.read_text()))
+    except (ValueError, TypeError):
+        raise UserError(f"{path} is damaged: look for the jobs with squeue, then remove it.") from None
+
+
+def live_jobs(submission: Submission | None) -> dict[str, SlurmJob]:
+    """The jobs of a submission that have not ended, by id; none where there is no SLURM.
+
+    SLURM numbers its jobs anew one day, so a job counts only if it carries the submission's name as well.
+    """
+    if submission is None or not shutil.which("squeue"):
+        return {}
+    listed = _call(["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", f"--format={FIELDS}"])
+    jobs = [SlurmJob(*line.split("|")) for line in listed.splitlines() if line.count("|") == FIELDS.count("|")]
+    return {job.id: job for job in jobs if job.id in submission.ids and job.name == submission.name}
+
+
+def refuse_submitted(models: Sequence[Model]) -> None:
+    """Refuse work on models whose folds are queued or running on a cluster.
+
+    Raises:
+        UserError: if a job of theirs has not ended.
+    """
+    for model in models:
+        submission = read_submission(model)
+        live = live_jobs(submission)
+        if live:
+            raise UserError(
+                f"Jobs of {submission.submitted} work on {model.folder} ({first_few(list(live))}): wait for them, or "
+                f"cancel them with nnunet-sfma status -d {model.dataset_id} --cancel."
+            )
+
+
+def cancel(jobs: Sequence[SlurmJob]) -> None:
+    """End these jobs and no others."""
+    _call(["scancel", *(job.id for job in jobs)])
+
+
+def _call(command: list[str]) -> str:
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1]
+        raise UserError(f"{command[0]} failed ({reason}): try again when SLURM answers.") from None

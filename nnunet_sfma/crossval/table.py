@@ -1,0 +1,156 @@
+"""The table of folds that a driver keeps up to date and that ``nnunet-sfma status`` prints."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from nnunet_sfma.crossval.folds import Fold
+from nnunet_sfma.crossval.runner import Run
+from nnunet_sfma.evaluation.fold_stage import Stage
+
+WIDTH_OF_A_FILE = 200
+SECONDS_BETWEEN_LINES = 60
+SECONDS_BETWEEN_TABLES = 1
+NUMBERS = ("Fold", "Epoch", "Loss", "Pseudo Dice", "Left", "Idle")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A fold as it stands.
+
+    Attributes:
+        trainer, plans, configuration, fold: which one.
+        state: in a word or two.
+        epoch: number of whole epochs; None before the first log.
+        num_epochs: length of the training, if the plans say it.
+        loss: training loss of the last whole epoch.
+        dice: pseudo Dice of the last whole epoch.
+        seconds_left: until the last epoch is done.
+        idle_seconds: since nnU-Net last wrote to its log.
+        where: device, host or job.
+    """
+
+    trainer: str
+    plans: str
+    configuration: str
+    fold: int
+    state: str
+    epoch: int | None = None
+    num_epochs: int | None = None
+    loss: float | None = None
+    dice: float | None = None
+    seconds_left: float | None = None
+    idle_seconds: float | None = None
+    where: str = ""
+
+
+def row_of(fold: Fold, state: str, where: str = "", is_running: bool = False) -> Row:
+    """The row of a fold that is in this state."""
+    model = fold.model
+    row = {"trainer": model.trainer, "plans": model.plans, "configuration": model.configuration, "fold": fold.number}
+    progress = fold.progress()
+    if is_running and progress.predicting:
+        state = "validating"
+    return Row(
+        **row,
+        state=state,
+        epoch=model.num_epochs if state == Stage.FINISHED.value else progress.epoch,
+        num_epochs=model.num_epochs,
+        loss=progress.loss,
+        dice=progress.dice,
+        seconds_left=progress.seconds_left(model.num_epochs) if is_running and not progress.predicting else None,
+        idle_seconds=time.time() - progress.last_change if is_running and progress.last_change else None,
+        where=where,
+    )
+
+
+def to_table(rows: Sequence[Row]) -> Table:
+    """The rows for a terminal."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("Trainer", "Plans", "Fold", "State", "Epoch", "Loss", "Pseudo Dice", "Left", "Idle", "Where"):
+        table.add_column(name, justify="right" if name in NUMBERS else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(row.trainer, row.plans, *cells(row))
+    return table
+
+
+def print_rows(rows: Sequence[Row]) -> None:
+    """The table, as wide as it has to be where it does not go to a terminal."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=WIDTH_OF_A_FILE)
+    console.print(to_table(rows))
+
+
+def to_json(rows: Sequence[Row]) -> str:
+    """The rows for scripts."""
+    return json.dumps([asdict(row) for row in rows], indent=2)
+
+
+def cells(row: Row) -> list[str]:
+    """What the table shows of a row, apart from the model."""
+    epoch = "" if row.epoch is None else f"{row.epoch}/{row.num_epochs}" if row.num_epochs else str(row.epoch)
+    numbers = ["" if value is None else f"{value:.4f}" for value in (row.loss, row.dice)]
+    times = ["" if value is None else duration(value) for value in (row.seconds_left, row.idle_seconds)]
+    return [str(row.fold), row.state, epoch, *numbers, *times, row.where]
+
+
+def duration(seconds: float) -> str:
+    """As h:mm:ss."""
+    return str(timedelta(seconds=round(seconds)))
+
+
+class LiveTable:
+    """Shows how folds get on: a table in a terminal, lines elsewhere."""
+
+    def __init__(self, folds: Sequence[Fold]):
+        self._folds = folds
+        self._console = Console()
+        self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
+        self._states: dict[Fold, str] = {}
+        self._shown = 0.0
+
+    def __enter__(self) -> "LiveTable":
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        if self._live:
+            self._live.stop()
+
+    def show(self, run: Run) -> None:
+        """Show the state of a run."""
+        pause = SECONDS_BETWEEN_TABLES if self._live else SECONDS_BETWEEN_LINES
+        states = {fold: _state(fold, run) for fold in self._folds}
+        changed = [fold for fold in self._folds if states[fold] != self._states.get(fold)]
+        if not changed and time.monotonic() - self._shown < pause:
+            return
+        running = {started.job: device.name for device, started in run.running.items()}
+        shown = self._folds if self._live else [*changed, *(fold for fold in running if fold not in changed)]
+        rows = [row_of(fold, states[fold], running.get(fold, ""), fold in running) for fold in shown]
+        if self._live:
+            self._live.update(to_table(rows), refresh=True)
+        else:
+            print(*(_line(row) for row in rows), sep="\n", flush=True)
+        self._states, self._shown = states, time.monotonic()
+
+
+def _state(fold: Fold, run: Run) -> str:
+    if fold in [started.job for started in run.running.values()]:
+        return "training"
+    if fold in run.waiting:
+        return "waiting"
+    return "failed" if fold in [failure.job for failure in run.failures] else Stage.FINISHED.value
+
+
+def _line(row: Row) -> str:
+    names = ("fold", "", "epoch", "loss", "pseudo Dice", "left", "idle", "on")
+    told = [f"{name} {value}".strip() for name, value in zip(names, cells(row), strict=True) if value]
+    return f"{row.trainer} {row.plans}: {', '.join(told)}"

@@ -1,0 +1,35 @@
+"""How far a fold is, from the files that nnU-Net leaves in its folder."""
+
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+
+FINAL_CHECKPOINT = "checkpoint_final.pth"
+CHECKPOINTS = (FINAL_CHECKPOINT, "checkpoint_latest.pth", "checkpoint_previous.pth", "checkpoint_best.pth")
+
+
+class Stage(Enum):
+    """The stages of a fold, in their order."""
+
+    NOT_TRAINED = "not trained"
+    INTERRUPTED = "interrupted"
+    TRAINED = "trained, not validated"
+    FINISHED = "finished"
+
+
+def fold_stage(folder: Path, cases: Sequence[str], ending: str) -> Stage:
+    """The stage of a fold; one that is being trained at the moment looks like an interrupted one.
+
+    Args:
+        folder: nnU-Net's folder of the fold; it need not be there.
+        cases: identifiers of the validation cases.
+        ending: of their predictions.
+    """
+    if not any((folder / name).is_file() for name in CHECKPOINTS):
+        return Stage.NOT_TRAINED
+    if not (folder / FINAL_CHECKPOINT).is_file():
+        return Stage.INTERRUPTED
+    # nnU-Net writes the summary when all predictions are on the disk; before, the last ones may be cut off
+    validation = folder / "validation"
+    wanted = [validation / "summary.json", *(validation / f"{case}{ending}" for case in cases)]
+    return Stage.FINISHED if all(path.is_file() for path in wanted) else Stage.TRAINED
