@@ -7,12 +7,13 @@ from pathlib import Path
 from nnunetv2.utilities.file_path_utilities import get_output_folder
 
 from nnunet_sfma.errors import UserError
-from nnunet_sfma.evaluation.fold_stage import CHECKPOINTS, FINAL_CHECKPOINT, Stage, fold_stage
+from nnunet_sfma.evaluation.fold_stage import CHECKPOINTS, Stage, fold_stage
 from nnunet_sfma.evaluation.measure import EvaluatedCase
 from nnunet_sfma.evaluation.sources import Source, if_there, read_json, read_plans
 from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
 from nnunet_sfma.sentences import first_few
 from nnunet_sfma.split_record import SPLITS_FILE, read_split_record, split_checksum
+from nnunet_sfma.trainers.checkpoints import FINAL
 
 CURVES = ("train_losses", "val_losses", "mean_fg_dice", "ema_fg_dice", "train_dice", "lrs")
 
@@ -159,7 +160,7 @@ def _state(
 def _read_newest_checkpoint(folder: Path, trainer: str) -> dict:
     """What the checkpoint tells that nnU-Net would continue from; an unfinished fold may have a damaged latest one."""
     paths = [folder / name for name in CHECKPOINTS if (folder / name).is_file()]
-    for path in [] if paths[0].name == FINAL_CHECKPOINT else paths:
+    for path in [] if paths[0].name == FINAL else paths:
         with contextlib.suppress(UserError):
             return _read_checkpoint(path, trainer)
     return _read_checkpoint(paths[0], trainer)

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 
-FINAL_CHECKPOINT = "checkpoint_final.pth"
-CHECKPOINTS = (FINAL_CHECKPOINT, "checkpoint_latest.pth", "checkpoint_previous.pth", "checkpoint_best.pth")
+from nnunet_sfma.trainers.checkpoints import BEST, FINAL, LATEST, PREVIOUS
+
+CHECKPOINTS = (FINAL, LATEST, PREVIOUS, BEST)
 
 
 class Stage(Enum):
@@ -27,7 +28,7 @@ def fold_stage(folder: Path, cases: Sequence[str], ending: str) -> Stage:
     """
     if not any((folder / name).is_file() for name in CHECKPOINTS):
         return Stage.NOT_TRAINED
-    if not (folder / FINAL_CHECKPOINT).is_file():
+    if not (folder / FINAL).is_file():
         return Stage.INTERRUPTED
     # nnU-Net writes the summary when all predictions are on the disk; before, the last ones may be cut off
     validation = folder / "validation"

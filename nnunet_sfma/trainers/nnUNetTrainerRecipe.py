@@ -1,7 +1,7 @@
 """The trainer that does what a plan's ``training`` block says; trainers of single networks derive from it."""
 
-import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -21,10 +21,13 @@ from torch.nn.parallel import DistributedDataParallel
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.nnunet_folders import make_writable_folder, nnunet_folder
 from nnunet_sfma.split_record import refuse_other_folds
+from nnunet_sfma.trainers.checkpoints import LATEST, PREVIOUS, find_whole, remove_leftovers, replace_checkpoint
 from nnunet_sfma.trainers.complete_plans import build_network, check_network, complete_plans, read_recipe
 from nnunet_sfma.trainers.epoch_length import count_slices
 from nnunet_sfma.trainers.online_dice import dice_per_class, hard_counts
 from nnunet_sfma.trainers.pretrained import check_pretrained, start_from_pretrained
+from nnunet_sfma.trainers.seeding import seed_everything, seed_workers
+from nnunet_sfma.trainers.unfinished_epoch import UnfinishedEpoch
 
 
 class nnUNetTrainerRecipe(nnUNetTrainer):
@@ -33,18 +36,27 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
     It supports what nnU-Net's own trainer supports in 2D: region-based labels, the ignore label, several input
     channels, DDP, ``--c``, ``--val``, ``--npz``, ``-pretrained_weights`` and fold ``all``. It has no deep supervision.
 
-    Beyond nnU-Net's it logs the training Dice, writes ``checkpoint_latest.pth`` after every epoch, writes each
-    checkpoint beside the old one and renames it, and stops at a loss that is not finite.
+    Beyond nnU-Net's it logs the training Dice, stops at a loss that is not finite, seeds if the recipe says so, and
+    removes the summary of an earlier validation when a training starts.
+
+    No interruption costs more than a few minutes. ``checkpoint_latest.pth`` is written after every epoch and, in long
+    epochs, within them; ``--c`` continues in the middle of an epoch, whose logged loss, training Dice and duration are
+    of all its parts. Each checkpoint is written beside the old one and renamed, and until the training ends
+    ``checkpoint_previous.pth`` is the one before the latest: ``--c`` falls back to it, or else to the best, if the
+    latest is damaged. With several GPUs the first one alone writes. What it measured before an interruption then
+    stands for the others as well, in the loss and the training Dice of that epoch.
 
     Attributes:
         default_preset: the preset that completes nnU-Net's own plans. The networks of all presets that name the same
             trainer as this one can be trained.
+        seconds_between_checkpoints: after which the latest checkpoint is written within an epoch.
 
     Raises:
         UserError: if the plans do not fit, see :func:`nnunet_sfma.trainers.complete_plans.complete_plans`.
     """
 
     default_preset: str
+    seconds_between_checkpoints = 180.0
 
     def __init__(
         self,
@@ -71,6 +83,11 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
             self.grad_scaler = None
         self.logger.local_logger.my_fantastic_logging["train_dice"] = []
         self.weights_were_loaded = False
+        self.continues = False
+        self.latest_is_whole = False
+        self.latest_written = time.monotonic()
+        self.earlier_part = UnfinishedEpoch()
+        self.epoch_outputs: list[dict] = []
 
     @classmethod
     def _model_folder(cls, plans: dict, configuration: str) -> Path:
@@ -95,7 +112,12 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         return network
 
     def initialize(self) -> None:
-        """Build network, optimiser and loss, and notice whether anybody loads weights into the network."""
+        """Build network, optimiser and loss, and notice whether anybody loads weights into the network.
+
+        With a seed the weights start from it.
+        """
+        if self.recipe.seed is not None:
+            seed_everything(self.recipe.seed, self.local_rank)
         super().initialize()
         _bare(self.network).register_load_state_dict_post_hook(self._note_loaded_weights)
 
@@ -105,7 +127,8 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
     def on_train_start(self) -> None:
         """Prepare the training; a fresh one starts from the recipe's pretrained weights.
 
-        Fresh means that nobody loaded weights: neither a checkpoint for ``--c`` nor ``-pretrained_weights``.
+        Fresh means that nobody loaded weights: neither a checkpoint for ``--c`` nor ``-pretrained_weights``. A summary
+        of an earlier validation is removed, because it is not of the weights that this training will end with.
 
         Raises:
             UserError: if the pretrained weights cannot be had or do not fit.
@@ -117,6 +140,17 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
             self.weights_were_loaded = True
             self.print_to_log_file(f"Starting from the pretrained weights {path}")
         super().on_train_start()
+        if self.local_rank == 0:
+            Path(self.output_folder, "validation", "summary.json").unlink(missing_ok=True)
+            if not self.continues:
+                # of another training: nothing to fall back to
+                Path(self.output_folder, PREVIOUS).unlink(missing_ok=True)
+
+    def on_train_end(self) -> None:
+        """End the training; of the checkpoints stay the final and the best, as nnU-Net leaves them."""
+        super().on_train_end()
+        if self.local_rank == 0:
+            remove_leftovers(Path(self.output_folder))
 
     def do_split(self) -> tuple[list[str], list[str]]:
         """nnU-Net's training and validation cases of the fold.
@@ -186,13 +220,35 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         )
         return training, validation
 
+    def get_dataloaders(self):
+        """nnU-Net's data loaders; with a seed they draw from it, but other samples in each part of a training."""
+        if self.recipe.seed is None:
+            return super().get_dataloaders()
+        place = (self.recipe.seed, self.local_rank, self.current_epoch, len(self.earlier_part.outputs))
+        seed_everything(*place)
+        training, validation = super().get_dataloaders()
+        seed_workers(training, *place, 0)
+        seed_workers(validation, *place, 1)
+        return training, validation
+
+    def on_epoch_start(self):
+        """Start an epoch or the rest of one, which lasts as long as all its parts."""
+        super().on_epoch_start()
+        self.logger.get_value("epoch_start_timestamps", step=None)[-1] -= self.earlier_part.seconds
+
     def on_train_epoch_start(self):
-        """Start an epoch; the schedule reads the training Dice logged so far."""
+        """Start the training part of an epoch, or the rest of it; the schedule reads the training Dice logged so far.
+
+        nnU-Net reads the number of iterations right after.
+        """
         super().on_train_epoch_start()
-        self.iteration = 0
+        self.epoch_outputs = list(self.earlier_part.outputs)
+        self.num_iterations_per_epoch -= len(self.earlier_part.outputs)
+        if self.earlier_part.outputs:
+            self.print_to_log_file(f"Continuing after iteration {len(self.earlier_part.outputs)} of this epoch.")
 
     def train_step(self, batch: dict) -> dict:
-        """One optimiser step.
+        """One optimiser step, and a checkpoint if the latest is old.
 
         Args:
             batch: ``data`` (B, C, H, W), ``target`` (B, 1, H, W) or, with regions, (B, R, H, W), ``keys`` (case names).
@@ -201,7 +257,8 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
             ``loss`` and the counts ``tp_hard``, ``fp_hard``, ``fn_hard`` per class.
 
         Raises:
-            UserError: if the loss or the gradient is not finite, or the GPU's memory does not suffice.
+            UserError: if the loss or the gradient is not finite, the GPU's memory does not suffice, or the checkpoint
+                cannot be written.
         """
         data = batch["data"].to(self.device, non_blocking=True)
         target = batch["target"].to(self.device, non_blocking=True)
@@ -219,8 +276,10 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
                 f"{self.configuration_manager.patch_size}: make a plan with nnunet-sfma plan --set batch_size=N and a "
                 f"smaller N."
             ) from error
-        self.iteration += 1
-        return {"loss": loss_value, **hard_counts(output.detach(), target, self.label_manager)}
+        self.epoch_outputs.append({"loss": loss_value, **hard_counts(output.detach(), target, self.label_manager)})
+        if time.monotonic() - self.latest_written > self.seconds_between_checkpoints:
+            self._save_within_epoch()
+        return self.epoch_outputs[-1]
 
     def _autocast(self):
         if self.autocast_dtype is None:
@@ -230,7 +289,7 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
     def _refuse_not_finite(self, what: str, value: float, cases: Sequence[str]) -> None:
         if not np.isfinite(value):
             raise UserError(
-                f"The {what} is {value} in epoch {self.current_epoch}, iteration {self.iteration}, cases "
+                f"The {what} is {value} in epoch {self.current_epoch}, iteration {len(self.epoch_outputs)}, cases "
                 f"{', '.join(cases)}: look for broken voxels in these, or lower training.initial_lr."
             )
 
@@ -249,7 +308,14 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
             scaler.update()
 
     def on_train_epoch_end(self, train_outputs: list[dict]):
-        """Log the loss and the training Dice: of all samples of the epoch together, mean over the classes."""
+        """Log the loss and the training Dice: of all samples of the epoch together, mean over the classes.
+
+        Args:
+            train_outputs: of the iterations that this run did; those of an earlier run come before them.
+        """
+        train_outputs = [*self.earlier_part.outputs, *train_outputs]
+        self.num_iterations_per_epoch += len(self.earlier_part.outputs)
+        self.earlier_part = UnfinishedEpoch()
         super().on_train_epoch_end(train_outputs)
         outputs = collate_outputs(train_outputs)
         counts = np.stack([np.sum(outputs[key], 0) for key in ("tp_hard", "fp_hard", "fn_hard")])
@@ -263,7 +329,7 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         self.print_to_log_file("Training Dice", np.round(mean_dice, decimals=4))
 
     def save_checkpoint(self, filename: str) -> None:
-        """Write a checkpoint beside the old one and rename it, so that there is a whole one at any moment.
+        """Write a checkpoint; of the latest one, the one before it is kept.
 
         nnU-Net writes the latest checkpoint of an epoch before it looks for a new best; a run resumed from it would not
         know of that best. So the best comes first.
@@ -271,23 +337,61 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         Raises:
             UserError: if it cannot be written; the checkpoint that was there stays.
         """
-        if Path(filename).name == "checkpoint_latest.pth":
+        path = Path(filename)
+        if path.name == LATEST:
             self._save_new_best()
         if self.local_rank != 0 or self.disable_checkpointing:
             super().save_checkpoint(filename)
+        elif path.name == LATEST:
+            self._replace_latest(super().save_checkpoint)
+        else:
+            replace_checkpoint(path, super().save_checkpoint)
+
+    def _save_within_epoch(self) -> None:
+        """Write the latest checkpoint with what nnU-Net's has, the epoch under way and what was done of it.
+
+        The log in it ends with the epoch before, as nnU-Net's logger expects of an epoch that it starts.
+        """
+        if self.local_rank != 0 or self.disable_checkpointing:
             return
-        partial = Path(f"{filename}.partial")
-        try:
-            super().save_checkpoint(str(partial))
-            with open(partial, "rb+") as file:
-                os.fsync(file.fileno())
-            partial.replace(filename)
-        except (OSError, RuntimeError) as error:
-            partial.unlink(missing_ok=True)
-            raise UserError(
-                f"Could not write {filename} ({str(error).splitlines()[0]}): make room or make it writable, then "
-                f"continue with --c; earlier checkpoints are intact."
-            ) from error
+        epoch = self.current_epoch
+        start = self.logger.get_value("epoch_start_timestamps", step=-1)
+        checkpoint = {
+            "network_weights": _bare(self.network).state_dict(),
+            "optimizer_state": self.optimizer.state_dict(),
+            "grad_scaler_state": None if self.grad_scaler is None else self.grad_scaler.state_dict(),
+            "logging": {key: values[:epoch] for key, values in self.logger.get_checkpoint().items()},
+            "_best_ema": self._best_ema,
+            "current_epoch": epoch,
+            "init_args": self.my_init_kwargs,
+            "trainer_name": self.__class__.__name__,
+            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
+            "unfinished_epoch": {"epoch": epoch, "outputs": self.epoch_outputs, "seconds": time.time() - start},
+        }
+        self._replace_latest(partial(torch.save, checkpoint))
+
+    def _replace_latest(self, write: Callable[[str], None]) -> None:
+        replace_checkpoint(Path(self.output_folder, LATEST), write, keep_old=self.latest_is_whole)
+        self.latest_is_whole = True
+        self.latest_written = time.monotonic()
+
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
+        """Load a checkpoint; in place of a damaged ``checkpoint_latest.pth`` the one before it, or else the best.
+
+        Raises:
+            UserError: if none of them can be read, or the file is another and cannot be read.
+        """
+        asked = Path(filename_or_checkpoint)
+        path, checkpoint, damage = find_whole(asked)
+        if damage is not None:
+            self.print_to_log_file(
+                f"{asked} cannot be read ({damage}): continuing instead from {path.name}, epoch "
+                f"{checkpoint['current_epoch']}."
+            )
+        super().load_checkpoint(str(path))
+        self.earlier_part = UnfinishedEpoch.of(checkpoint)
+        self.latest_is_whole = path.name == LATEST
+        self.continues = True
 
     def _save_new_best(self) -> None:
         ema = self.logger.get_value("ema_fg_dice", step=-1)

@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, Literal, get_args
 
 import torch
@@ -14,14 +14,26 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from nnunet_sfma.presets import nearest
 
-TYPE_NAMES = {int: "a whole number", float: "a number", bool: "true or false", dict: "an object", str: "a text"}
+TYPE_NAMES = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    dict: "an object",
+    str: "a text",
+    type(None): "null",
+}
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW, "SGD": torch.optim.SGD}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a plan's ``training`` block says. Every key is mandatory: a plan is complete or it is refused.
+    """What a plan's ``training`` block says. Every key but ``seed`` is mandatory: a plan is complete or it is refused.
+
+    A seed fixes the weights at the start and the random numbers of each augmentation process. With several of these
+    processes (``nnUNet_n_proc_DA`` above 1) the order in which their batches arrive is not fixed, and CUDA's sums
+    differ from run to run; so only with 0 or 1 of them, on the CPU, are two trainings equal. Nor is an interrupted and
+    continued training equal to an uninterrupted one: each part draws samples of its own. Prediction is not seeded.
 
     Attributes:
         num_epochs: length of the training.
@@ -47,6 +59,7 @@ class Recipe:
         gradient_clip: largest norm of the gradient.
         pretrained: published weights at the start of a fresh training: "imagenet" (fetched once, then cached), a file
             of such weights, or "none".
+        seed: of the training's random numbers; None leaves them to chance, as nnU-Net does.
     """
 
     num_epochs: int
@@ -68,6 +81,7 @@ class Recipe:
     precision: Literal["auto", "bf16", "fp16", "fp32"]
     gradient_clip: float
     pretrained: str
+    seed: int | None = None
 
     @classmethod
     def from_plan(cls, training: dict) -> "Recipe":
@@ -82,11 +96,11 @@ class Recipe:
         for key in training:
             if key not in known:
                 raise ValueError(f"the training block has an unknown key '{key}'{nearest(key, known)}")
-        missing = [key for key in known if key not in training]
+        missing = [field.name for field in fields(cls) if field.default is MISSING and field.name not in training]
         if missing:
             raise ValueError(f"the training block lacks {', '.join(missing)}")
         for field in fields(cls):
-            _check(field.name, training[field.name], field.type)
+            _check(field.name, training.get(field.name, field.default), field.type)
         if training["dice_weight"] == training["ce_weight"] == 0:
             raise ValueError("training.dice_weight and training.ce_weight are both 0: there is nothing to learn from")
         if training["pretrained"] not in ("imagenet", "none") and not is_weights_file(training["pretrained"]):
@@ -227,4 +241,4 @@ def _in_range(name: str, value: float) -> bool:
         return False
     if name == "oversample_foreground":
         return value <= 1
-    return value > 0 or name in ("weight_decay", "dice_weight", "ce_weight")
+    return value > 0 or name in ("weight_decay", "dice_weight", "ce_weight", "seed")

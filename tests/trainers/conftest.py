@@ -37,6 +37,20 @@ def train(workspace: Workspace) -> Callable[..., Path]:
     return run
 
 
+@pytest.fixture
+def train_only(workspace: Workspace) -> Callable[..., Path]:
+    """``train_only(plans, continue_training=False)``: what ``nnUNetv2_train`` does of fold 0 before it validates."""
+    from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
+
+    def run(plans: str, continue_training: bool = False) -> Path:
+        trainer = get_trainer_from_args("1", "2d", 0, TRAINER, plans, continue_training, torch.device("cpu"))
+        maybe_load_checkpoint(trainer, continue_training, False)
+        trainer.run_training()
+        return Path(trainer.output_folder)
+
+    return run
+
+
 def read_checkpoint(path: Path) -> dict:
     """A checkpoint's content."""
     return torch.load(path, map_location="cpu", weights_only=False)

@@ -1,0 +1,135 @@
+"""Checkpoint files: whole at every moment, told from damaged ones, and one kept before the latest."""
+
+import os
+import pickle
+import shutil
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from nnunet_sfma.errors import UserError
+
+FINAL = "checkpoint_final.pth"
+LATEST = "checkpoint_latest.pth"
+PREVIOUS = "checkpoint_previous.pth"
+BEST = "checkpoint_best.pth"
+UNREADABLE = (
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    pickle.UnpicklingError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+class DamagedCheckpointError(Exception):
+    """A file that is no whole checkpoint; the text says why."""
+
+
+def replace_checkpoint(path: Path, write: Callable[[str], None], keep_old: bool = False) -> None:
+    """Write a checkpoint beside the old one and rename it, so that there is a whole one at any moment.
+
+    Args:
+        path: of the checkpoint.
+        write: writes it to the file that it is given.
+        keep_old: keep the old one as ``checkpoint_previous.pth``.
+
+    Raises:
+        UserError: if it cannot be written; the checkpoint that was there stays.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        write(str(partial))
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        if keep_old and path.is_file():
+            _keep_as_previous(path)
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"Could not write {path} ({_first_line(error)}): make room or make it writable, then continue with --c; "
+            f"earlier checkpoints are intact."
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _keep_as_previous(path: Path) -> None:
+    """Give the file a second name, which takes no room; only where that is not possible make a copy."""
+    previous = path.with_name(PREVIOUS)
+    partial = path.with_name(f"{PREVIOUS}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        try:
+            os.link(path, partial)
+        except OSError:
+            shutil.copyfile(path, partial)
+        partial.replace(previous)
+    finally:
+        # renaming one name of a file to another of its names does nothing
+        partial.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a finished fold does not need: the checkpoint before the latest, and files half written."""
+    for path in (folder / PREVIOUS, *folder.glob("*.partial")):
+        path.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path) -> dict:
+    """The content of a whole checkpoint; its tensors are read from the file only when they are used.
+
+    PyTorch writes checksums and does not compare them: it would load weights with a flipped bit without a word.
+
+    Raises:
+        DamagedCheckpointError: if the file cannot be read or is no checkpoint of nnU-Net's.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is None:
+            checkpoint = torch.load(path, map_location="cpu", mmap=True, weights_only=False)
+    except UNREADABLE as error:
+        raise DamagedCheckpointError(_first_line(error)) from error
+    if damaged is not None:
+        raise DamagedCheckpointError(f"wrong checksum of its entry {damaged}")
+    if not isinstance(checkpoint, dict) or "network_weights" not in checkpoint:
+        raise DamagedCheckpointError("it holds no checkpoint")
+    return checkpoint
+
+
+def find_whole(path: Path) -> tuple[Path, dict, str | None]:
+    """The checkpoint of this path or, where the latest is damaged, the one before it or the best.
+
+    Any other checkpoint is asked for because of its weights, which no other one has.
+
+    Returns:
+        Its path and content, and why the latest cannot be read if it is another.
+
+    Raises:
+        UserError: if no such checkpoint can be read.
+    """
+    names = [LATEST, PREVIOUS, BEST] if path.name == LATEST else [path.name]
+    damaged: dict[str, str] = {}
+    for candidate in (path.with_name(name) for name in names):
+        if candidate != path and not candidate.is_file():
+            continue
+        try:
+            return candidate, read_checkpoint(candidate), damaged.get(path.name)
+        except DamagedCheckpointError as error:
+            damaged[candidate.name] = str(error)
+    which = " and ".join(f"{name} ({reason})" for name, reason in damaged.items())
+    others = path.name != LATEST and any(path.with_name(name).is_file() for name in {FINAL, LATEST, BEST} - {path.name})
+    advice = "remove it and continue with --c" if others else "train the fold again without --c"
+    raise UserError(f"Cannot read {which} in {path.parent}: {advice}.")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
