@@ -104,17 +104,18 @@ def finish(validation: CrossValidation, failures: Sequence[Failure], locks: Sequ
     unfinished = validation.unfinished()
     complete = [one for one in validation.results if one.model not in {fold.model for fold in unfinished}]
     failures = [*failures, *_run_steps(complete, locks)]
-    report = Report(tuple(one for one in complete if not one.next_command()))
-    if report.results:
-        failures += _run_steps([report], locks)
+    evaluated = [one for one in complete if not one.next_command()]
+    if evaluated:
+        failures += _run_steps([Report.on(evaluated)], locks)
     for failure in failures:
         print(f"\n{failure.describe()}")
     if failures or unfinished:
         names = dict.fromkeys([*(failure.job.title for failure in failures), *(fold.title for fold in unfinished)])
         raise UserError(f"Not finished: {first_few(list(names), 10)}. Mend it, then give the same command again.")
-    print(format_comparison(compare([read_evaluation(one.evaluation) for one in complete])))
-    print(f"\nReport: {report.path}")
-    return report.path
+    print(format_comparison(compare([read_evaluation(one.evaluation) for one in evaluated])))
+    report = Report.on(evaluated).path
+    print(f"\nReport: {report}")
+    return report
 
 
 def dry_run(validation: CrossValidation, devices: Sequence[Device]) -> list[str]:
@@ -124,7 +125,7 @@ def dry_run(validation: CrossValidation, devices: Sequence[Device]) -> list[str]
     for index, command in enumerate(command for _, command in commands if command):
         lines.append(job_log.as_typed(command, devices[index % len(devices)].environment))
     steps = [command for one in validation.results for command in one.commands()]
-    return lines + [job_log.as_typed(command, {}) for command in [*steps, Report(tuple(validation.results)).command()]]
+    return lines + [job_log.as_typed(command, {}) for command in [*steps, Report.on(validation.results).command()]]
 
 
 def _run_steps(steps: Sequence[Results | Report], locks: Sequence[int]) -> list[Failure]:

@@ -1,7 +1,7 @@
 """The finished folds of a model brought together, by nnU-Net's commands and ours."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nnunetv2.utilities.file_path_utilities import folds_tuple_to_string
@@ -82,13 +82,20 @@ class Results:
 
 @dataclass(frozen=True)
 class Report:
-    """A job: one report on all models.
+    """A job: one report on all models, made anew each time, because the last one may be on others.
 
     Attributes:
         results: of each model.
+        before: when the report that was there was written, in nanoseconds; None if there was none.
     """
 
     results: tuple[Results, ...]
+    before: int | None
+
+    @classmethod
+    def on(cls, results: Sequence[Results]) -> "Report":
+        report = cls(tuple(results), None)
+        return replace(report, before=report.stamp())
 
     @property
     def title(self) -> str:
@@ -110,11 +117,10 @@ class Report:
         return ["nnunet-sfma", "report", *(str(one.evaluation) for one in self.results), "-o", str(self.path)]
 
     def next_command(self) -> list[str] | None:
-        evaluated = [one.evaluation / "evaluation.json" for one in self.results]
-        return None if _is_newer([self.path], evaluated) else self.command()
+        return self.command() if self.stamp() == self.before else None
 
     def stamp(self) -> object:
-        return self.next_command()
+        return self.path.stat().st_mtime_ns if self.path.is_file() else None
 
 
 def _is_newer(made: Sequence[Path], sources: Sequence[Path]) -> bool:

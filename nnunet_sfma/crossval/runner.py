@@ -178,4 +178,4 @@ def _why_not_continued(ended: JobProcess) -> str | None:
     name = signal.Signals(code - 128).name
     if name in ON_PURPOSE:
         return f"ended by {name}"
-    return f"killed by {name}, again before it got on" if ended.job.stamp() == ended.stamp else None
+    return f"killed by {name} before it got on" if ended.job.stamp() == ended.stamp else None

@@ -18,6 +18,7 @@ from nnunet_sfma.errors import UserError
 
 SECONDS_UNTIL_SLURM_KILLS = 600
 TIMEOUTS = 10_000  # a training ends by its number of epochs, not by the number of its time limits
+OUR_OWN = ("array", "dependency", "job-name", "output", "error", "open-mode", "signal")
 TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d+){0,2})")
 
 
@@ -41,6 +42,16 @@ class Request:
     partition: str | None
     account: str | None
     others: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self):
+        """Refuse options that would take the jobs apart.
+
+        Raises:
+            UserError: if one of them is among the others.
+        """
+        taken = [key for key in self.others if key.replace("_", "-") in OUR_OWN]
+        if taken:
+            raise UserError(f"--slurm {taken[0]}: crossval and predict set it themselves; leave it out.")
 
 
 @dataclass
@@ -187,7 +198,8 @@ def _executor(folder: Path, name: str, request: Request):
         executor = submitit.SlurmExecutor(folder, max_num_timeout=TIMEOUTS)
     except RuntimeError:
         raise UserError("There is no srun here: submit from a machine of the cluster.") from None
-    asked = {"partition": request.partition, "account": request.account, "mem_gb": request.memory}
+    memory = None if request.memory is None else f"{round(request.memory * 1024)}MB"
+    asked = {"partition": request.partition, "account": request.account, "mem": memory}
     executor.update_parameters(
         job_name=name,
         stderr_to_stdout=True,

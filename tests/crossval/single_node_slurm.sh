@@ -1,0 +1,72 @@
+#!/usr/bin/env bash
+# A real SLURM cluster of one node on this machine, from Debian's packages, for the tests; needs root.
+#   single_node_slurm.sh start FOLDER    installs SLURM if it is not there, starts it, waits until the node is idle
+#   single_node_slurm.sh stop FOLDER     ends it
+# Its configuration is FOLDER/slurm.conf: export SLURM_CONF=FOLDER/slurm.conf to talk to it. Nothing in /etc is changed.
+set -euo pipefail
+action=${1:?start or stop} folder=$(realpath -m "${2:?a folder for its configuration, state and logs}")
+export SLURM_CONF=$folder/slurm.conf
+
+stop() {
+  scontrol shutdown || true
+  [ ! -f "$folder/munged.pid" ] || kill "$(cat "$folder/munged.pid")" || true
+}
+
+install() {
+  command -v slurmctld slurmd munged >/dev/null && return
+  apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends slurm-wlm munge
+}
+
+configure() {
+  local host memory
+  host=$(hostname -s)
+  memory=$(awk '/MemTotal/ {print int($2 / 1024 * 0.9)}' /proc/meminfo)
+  cat >"$SLURM_CONF" <<CONF
+ClusterName=test
+SlurmctldHost=$host(127.0.0.1)
+AuthType=auth/munge
+AuthInfo=socket=$folder/munge/socket
+SlurmUser=root
+StateSaveLocation=$folder/controller
+SlurmdSpoolDir=$folder/node
+SlurmctldPidFile=$folder/slurmctld.pid
+SlurmdPidFile=$folder/slurmd.pid
+SlurmctldLogFile=$folder/slurmctld.log
+SlurmdLogFile=$folder/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+ReturnToService=2
+KillWait=3
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+MpiDefault=none
+NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$memory State=UNKNOWN
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+CONF
+}
+
+start() {
+  mkdir -p "$folder/controller" "$folder/node" "$folder/munge"
+  chmod 755 "$folder" && chown munge: "$folder/munge"
+  runuser -u munge -- munged --socket "$folder/munge/socket" --pid-file "$folder/munge/munged.pid" \
+    --log-file "$folder/munge/munged.log" --seed-file "$folder/munge/munged.seed"
+  cp "$folder/munge/munged.pid" "$folder/munged.pid"
+  slurmctld && sleep 2 && slurmd
+  for _ in $(seq 30); do
+    sinfo --noheader --format %t 2>/dev/null | grep -q idle && return
+    sleep 1
+  done
+  echo "The node did not become idle; see $folder/slurmctld.log and $folder/slurmd.log." >&2
+  return 1
+}
+
+if [ "$action" = stop ]; then
+  stop
+else
+  install
+  mkdir -p "$folder"
+  configure
+  start || { stop; exit 1; }
+fi

@@ -1,0 +1,186 @@
+"""``nnunet-sfma crossval`` and ``status`` on this machine, with real trainings, real kills and real results."""
+
+import contextlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+
+from nnunet_sfma.cli import main
+from tests.crossval.conftest import (
+    CROSSVAL,
+    files_of,
+    fold_log,
+    has_line,
+    model_folder,
+    started_commands,
+    wait_for,
+    write_folds,
+)
+from tests.trainers.conftest import TRAINER, read_checkpoint
+
+TRAIN = f"nnUNetv2_train 1 2d {{}} -tr {TRAINER} -p tiny -device cpu"
+
+
+def rows(capsys, *options: str) -> list[dict]:
+    capsys.readouterr()
+    main(["status", "-d", "1", "--json", *options])
+    return json.loads(capsys.readouterr().out)
+
+
+def epochs_started(workspace, fold: int) -> list[int]:
+    logs = sorted((model_folder(workspace) / f"fold_{fold}").glob("training_log_*.txt"))
+    return [int(number) for log in logs for number in re.findall(r": Epoch (\d+) *$", log.read_text(), re.MULTILINE)]
+
+
+def test_killed_twice_ends_like_an_undisturbed_one(two_folds, start, capsys):
+    driver = start(*CROSSVAL)
+    output = driver.communicate()[0]
+    assert driver.returncode == 0, output
+    undisturbed = files_of(two_folds)
+    assert "crossval/report.html" in "\n".join(undisturbed)
+    assert [started_commands(two_folds, fold) for fold in (0, 1)] == [[TRAIN.format(0)], [TRAIN.format(1)]]
+    assert [row["state"] for row in rows(capsys)] == ["finished", "finished"]
+
+    capsys.readouterr()
+    main([*CROSSVAL, "--dry-run"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [f"# {TRAINER} tiny fold {fold} is finished" for fold in (0, 1)]
+    assert len(lines) == 3 and lines[2].startswith("nnunet-sfma report ")
+
+    shutil.rmtree(two_folds.results / two_folds.plain)
+    for fold in (0, 1):
+        driver = start(*CROSSVAL)
+        wait_for(lambda fold=fold: has_line(fold_log(two_folds, fold), "-p tiny -device cpu\n"))
+        wait_for(lambda fold=fold: (model_folder(two_folds) / f"fold_{fold}" / "checkpoint_latest.pth").exists())
+        pause = random.uniform(0, 3)
+        print(f"killed {pause:.2f} s after the first checkpoint of fold {fold}")
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            driver.wait(pause)
+        driver.kill()
+        driver.communicate()
+    driver = start(*CROSSVAL)
+    output = driver.communicate()[0]
+    assert driver.returncode == 0, output
+    assert files_of(two_folds) == undisturbed
+    for fold in (0, 1):
+        commands = started_commands(two_folds, fold)
+        assert commands.count(TRAIN.format(fold)) == 1 and len(commands) <= 3
+        assert len(epochs_started(two_folds, fold)) <= 3 + 2
+        log = read_checkpoint(model_folder(two_folds) / f"fold_{fold}" / "checkpoint_final.pth")["logging"]
+        assert len(log["train_losses"]) == 3
+
+
+def test_second_driver_refuses_and_cancel_ends_the_first(two_folds, start, capsys):
+    driver = start(*CROSSVAL)
+    wait_for(lambda: has_line(fold_log(two_folds, 0), ": Epoch 0"))
+    first, second = rows(capsys)
+    assert (first["state"], second["state"]) == ("training", "waiting")
+    refused = start(*CROSSVAL)
+    printed = refused.communicate()[0].splitlines()[-1]
+    assert refused.returncode == 1
+    assert f"are being worked on by process {driver.pid} on " in printed and "--cancel" in printed
+    main(["status", "-d", "1", "--cancel"])
+    assert driver.wait(20) == 128 + signal.SIGTERM
+    assert [row["state"] for row in rows(capsys)][1] == "not trained"
+    capsys.readouterr()
+    main(["status", "-d", "1", "--cancel"])
+    assert "Nothing was running." in capsys.readouterr().err
+
+
+def test_fold_on_bad_data_does_not_stop_the_others(two_folds, start, capsys):
+    """The validation label of fold 0 is broken: its training goes well, its validation fails."""
+    label = two_folds.preprocessed / two_folds.plain / "gt_segmentations" / "case_0.nii.gz"
+    broken = sitk.GetImageFromArray(np.zeros((2, 2, 2), np.uint8))
+    sitk.WriteImage(broken, str(label))
+    driver = start(*CROSSVAL)
+    output = driver.communicate()[0]
+    assert driver.returncode == 1
+    assert f"{TRAINER} tiny fold 0: ended with exit code 1. The end of {fold_log(two_folds, 0)}:" in output
+    assert output.splitlines()[-1] == (
+        f"Not finished: {TRAINER} tiny fold 0. Mend it, then give the same command again."
+    )
+    assert [row["state"] for row in rows(capsys)] == ["failed (1)", "finished"]
+    assert not (model_folder(two_folds) / "evaluation").exists()
+
+
+def test_dry_run_prints_what_would_be_run_and_writes_nothing(two_folds, capsys):
+    before = files_of(two_folds)
+    main([*CROSSVAL, "--dry-run", "--npz", "--folds", "1"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{TRAIN.format(1)} --npz"
+    assert lines[1] == f"nnUNetv2_accumulate_crossval_results 1 -c 2d -tr {TRAINER} -p tiny -f 1"
+    assert lines[2].startswith("nnUNetv2_determine_postprocessing -i ")
+    assert lines[3] == f"nnunet-sfma evaluate -d 1 -c 2d -tr {TRAINER} -p tiny -f 1 -np 1"
+    assert lines[4].startswith("nnunet-sfma report ")
+    assert files_of(two_folds) == before
+
+
+def test_several_models_and_seeds_go_in_turns(two_folds, plan, capsys):
+    plan(name="other", preset="danie-narrow")
+    several = ["crossval", "-d", "1", "-tr", TRAINER, "nnUNetTrainerDANIE", "-p", "tiny", "other", "-device", "cpu"]
+    main([*several, "--seeds", "3-4", "--dry-run"])
+    trained = [line for line in capsys.readouterr().out.splitlines() if line.startswith("nnUNetv2_train")]
+    names = [f"-tr {TRAINER} -p tiny-seed{{}}", "-tr nnUNetTrainerDANIE -p other-seed{}"]
+    in_turns = [name.format(seed) for seed in (3, 4) for name in names]
+    assert [line.split(" 2d ")[1] for line in trained] == [
+        f"{fold} {name} -device cpu" for fold in (0, 1) for name in in_turns
+    ]
+
+
+def test_seeded_plans_say_their_seed(two_folds):
+    from nnunet_sfma.crossval.models import find_models
+    from nnunet_sfma.crossval.seeds import seeded
+
+    (model,) = seeded(find_models(1, [TRAINER], ["tiny"], "2d"), [7])
+    plans = json.loads((model.preprocessed / "tiny-seed7.json").read_text())
+    assert plans["plans_name"] == model.plans == "tiny-seed7"
+    assert plans["configurations"]["2d"]["training"]["seed"] == 7
+    with pytest.raises(SystemExit, match="nnUNetPlans has no training block that could hold a seed"):
+        seeded(find_models(1, [TRAINER], ["nnUNetPlans"], "2d"), [7])
+
+
+@pytest.mark.parametrize(
+    "arguments, sentence",
+    [
+        (["-tr", "nnUNetTrainerNobody"], "nnU-Net finds no trainer 'nnUNetTrainerNobody'"),
+        (["-p", "nobody"], "There are no plans .*nobody.json: make them with"),
+        (["-p", "tiny", "nnUNetPlans", "-tr", "a", "b", "c"], "3 trainers and 2 plans do not go in pairs"),
+        (["-c", "3d_fullres_x"], "has no configuration '3d_fullres_x'"),
+        (["--folds", "1,2"], "has no fold 2: it has folds 0 to 1"),
+        (["-device", "cuda"], "There is no CUDA device here"),
+        (["-d", "99"], "There is no data set with id 99"),
+    ],
+)
+def test_refusals(two_folds, arguments, sentence):
+    with pytest.raises(SystemExit, match=sentence) as stop:
+        main([*CROSSVAL, *arguments, "--dry-run"])
+    assert "\n" not in str(stop.value)
+
+
+def test_without_a_split_nnunets_own_is_drawn(two_folds, capsys):
+    from nnunet_sfma.crossval.models import find_models, keep_split
+
+    path = two_folds.preprocessed / two_folds.plain / "splits_final.json"
+    path.unlink()
+    main([*CROSSVAL, "--dry-run"])
+    assert len([line for line in capsys.readouterr().out.splitlines() if line.startswith("nnUNetv2_train")]) == 5
+    assert not path.exists()
+    keep_split(find_models(1, [TRAINER], ["tiny"], "2d")[0])
+    drawn = path.read_text()
+    path.unlink()
+    os.environ["nnUNet_n_proc_DA"] = "0"
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+    plans = json.loads((path.parent / "nnUNetPlans.json").read_text())
+    dataset = json.loads((path.parent / "dataset.json").read_text())
+    nnUNetTrainer({**plans, "continue_training": False}, "2d", 0, dataset).do_split()
+    assert json.loads(path.read_text()) == json.loads(drawn)
+    write_folds(two_folds)

@@ -1,0 +1,178 @@
+"""Jobs in processes: devices, failures, kills, and nothing left behind."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from nnunet_sfma.crossval.devices import Device
+from nnunet_sfma.crossval.runner import run_jobs
+from tests.crossval.conftest import wait_for
+
+PYTHON = Path(sys.executable).name
+
+
+@dataclass(frozen=True)
+class Script:
+    """A job that runs Python code until it has written its file."""
+
+    folder: Path
+    name: str
+    code: str
+
+    @property
+    def title(self) -> str:
+        return self.name
+
+    @property
+    def log(self) -> Path:
+        return self.folder / f"{self.name}.log"
+
+    @property
+    def done(self) -> Path:
+        return self.folder / f"{self.name}.done"
+
+    def next_command(self) -> list[str] | None:
+        return None if self.done.exists() else [PYTHON, "-c", textwrap.dedent(self.code), str(self.done)]
+
+    def stamp(self) -> object:
+        return sorted(path.name for path in self.folder.glob(f"{self.name}.step*"))
+
+
+FINISH = "import os, pathlib, sys; pathlib.Path(sys.argv[1]).write_text(os.environ.get('CUDA_VISIBLE_DEVICES', ''))"
+
+
+CPU = (Device("cpu"),)
+
+
+def run(jobs, devices=CPU, show=lambda run: None):
+    return run_jobs(jobs, devices, show)
+
+
+def test_one_job_per_device_at_a_time(tmp_path):
+    jobs = [Script(tmp_path, f"job_{number}", "import time; time.sleep(0.6)\n" + FINISH) for number in range(5)]
+    seen = []
+    devices = [Device("cuda:2", "2"), Device("cuda:5", "5")]
+    assert run(jobs, devices, lambda state: seen.append(len(state.running))) == []
+    assert max(seen) == 2
+    assert {job.done.read_text() for job in jobs} == {"2", "5"}
+
+
+def test_finished_jobs_are_not_started(tmp_path):
+    job = Script(tmp_path, "job", FINISH)
+    job.done.touch()
+    assert run([job]) == []
+    assert not job.log.exists()
+
+
+def test_failure_does_not_stop_the_others_and_is_described(tmp_path):
+    bad = Script(tmp_path, "bad", "print('reading'); raise SystemExit('case_3 is broken')")
+    good = Script(tmp_path, "good", FINISH)
+    (failure,) = run([bad, good])
+    assert good.done.exists()
+    described = failure.describe()
+    assert described.startswith(f"bad: ended with exit code 1. The end of {bad.log}:")
+    assert "reading" in described and described.endswith("case_3 is broken")
+
+
+def test_a_command_that_leaves_results_out_fails(tmp_path):
+    (failure,) = run([Script(tmp_path, "job", "pass")])
+    assert failure.reason == "the command ended well, but left results out"
+
+
+def test_killed_job_is_continued_while_it_gets_on(tmp_path):
+    steps = f"""
+        import os, pathlib, signal, sys
+        folder = pathlib.Path({str(tmp_path)!r})
+        steps = len(list(folder.glob("job.step*")))
+        if steps == 3:
+            pathlib.Path(sys.argv[1]).touch()
+        else:
+            (folder / f"job.step{{steps}}").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    """
+    job = Script(tmp_path, "job", steps)
+    assert run([job]) == []
+    assert job.log.read_text().count("$ ") == 4
+
+
+def test_killed_job_that_does_not_get_on_fails(tmp_path):
+    job = Script(tmp_path, "job", "import os; os.kill(os.getpid(), 9)")
+    (failure,) = run([job])
+    assert failure.reason == "killed by SIGKILL before it got on"
+    assert job.log.read_text().count("$ ") == 1
+
+
+def test_job_that_was_asked_to_end_is_not_continued(tmp_path):
+    code = f"import os, pathlib; pathlib.Path({str(tmp_path)!r}, 'job.step1').touch(); os.kill(os.getpid(), 15)"
+    (failure,) = run([Script(tmp_path, "job", code)])
+    assert failure.reason == "ended by SIGTERM"
+
+
+WORKER = """
+    import os, pathlib, time
+    if os.fork() == 0:
+        pathlib.Path({folder!r}, "worker").write_text(str(os.getpid()))
+        time.sleep(600)
+    pathlib.Path({folder!r}, "main").write_text(str(os.getpid()))
+    time.sleep(600)
+"""
+
+
+def _pid(path: Path) -> int:
+    return int(wait_for(lambda: path.is_file() and path.read_text()))
+
+
+def _is_gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_workers_end_with_a_killed_command(tmp_path):
+    job = Script(tmp_path, "job", WORKER.format(folder=str(tmp_path)))
+
+    def kill_main(state):
+        if (tmp_path / "worker").is_file() and (tmp_path / "main").is_file():
+            with contextlib.suppress(ProcessLookupError):  # killed at an earlier look
+                os.kill(_pid(tmp_path / "main"), signal.SIGKILL)
+
+    (failure,) = run([job], show=kill_main)
+    assert failure.reason == "killed by SIGKILL before it got on"
+    wait_for(lambda: _is_gone(_pid(tmp_path / "worker")), 10)
+
+
+DRIVER = """
+from pathlib import Path
+from nnunet_sfma.crossval.devices import Device
+from nnunet_sfma.crossval.runner import run_jobs
+from tests.crossval.test_runner import WORKER, Script
+
+folder = Path({folder!r})
+run_jobs([Script(folder, "job", WORKER.format(folder=str(folder)))], [Device("cpu")], lambda run: None)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_everything_ends_with_the_driver(tmp_path, number):
+    root = Path(__file__).resolve().parents[2]
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER.format(folder=str(tmp_path))], cwd=root)
+    pids = [_pid(tmp_path / name) for name in ("main", "worker")]
+    driver.send_signal(number)
+    driver.wait(20)
+    for pid in pids:
+        wait_for(lambda pid=pid: _is_gone(pid), 10)
+
+
+def test_command_ends_with_a_killed_supervisor(tmp_path):
+    root = Path(__file__).resolve().parents[2]
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER.format(folder=str(tmp_path))], cwd=root)
+    main = psutil.Process(_pid(tmp_path / "main"))
+    main.parent().kill()
+    wait_for(lambda: _is_gone(main.pid), 10)
+    assert driver.wait(20) == 0

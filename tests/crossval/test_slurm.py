@@ -1,0 +1,151 @@
+"""Submission to a real SLURM; ``single_node_slurm.sh`` starts one."""
+
+import json
+import os
+import re
+import subprocess
+
+import pytest
+
+from nnunet_sfma.cli import main
+from nnunet_sfma.crossval.slurm import read_minutes
+from tests.conftest import Workspace
+from tests.crossval.conftest import (
+    CROSSVAL,
+    fold_log,
+    has_line,
+    model_folder,
+    started_commands,
+    wait_for,
+    write_folds,
+)
+from tests.trainers.conftest import TRAINER, read_checkpoint
+
+needs_slurm = pytest.mark.skipif(
+    "NNUNET_SFMA_TEST_SLURM" not in os.environ,
+    reason="NNUNET_SFMA_TEST_SLURM is not set (start a cluster with tests/crossval/single_node_slurm.sh)",
+)
+SUBMIT = [*CROSSVAL, "--executor", "slurm", "--gpus", "0", "--time", "0:20:00", "--mem", "1"]
+EPOCHS = 5
+
+
+def slurm(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def queue() -> dict[str, str]:
+    lines = slurm("squeue", "--noheader", "--array", "--format=%i %T").splitlines()
+    return dict(line.split() for line in lines)
+
+
+def rows(capsys) -> list[dict]:
+    capsys.readouterr()
+    main(["status", "-d", "1", "--json"])
+    return json.loads(capsys.readouterr().out)
+
+
+def job_ids(printed: str) -> list[str]:
+    return re.findall(r"job (\d+(?:_\d+)?)", printed)
+
+
+def run_now(job: str) -> None:
+    """A requeued job waits two minutes by SLURM's own rule."""
+    wait_for(lambda: queue().get(job) == "PENDING", 60)
+    slurm("scontrol", "update", f"JobId={job}", "StartTime=now")
+
+
+@pytest.fixture
+def long_folds(workspace: Workspace, plan) -> Workspace:
+    plan(f"training.num_epochs={EPOCHS}")
+    write_folds(workspace)
+    yield workspace
+    if "NNUNET_SFMA_TEST_SLURM" in os.environ:
+        slurm("scancel", "--user=root", "--name=nnunet-sfma-1")
+        wait_for(lambda: not queue(), 60)
+
+
+@needs_slurm
+def test_requeued_tasks_resume_and_the_last_job_brings_all_together(long_folds, capsys):
+    """Fold 0 is requeued by the administrator, fold 1 gets the signal that announces its time limit."""
+    main(SUBMIT)
+    first, second, last = job_ids(capsys.readouterr().out)
+    assert queue()[last] == "PENDING"
+    checkpoints = [model_folder(long_folds) / f"fold_{fold}" / "checkpoint_latest.pth" for fold in (0, 1)]
+    wait_for(lambda: all(path.exists() for path in checkpoints))
+    with pytest.raises(SystemExit, match=f"({first}|{second}).*wait for them, or cancel them"):
+        main(SUBMIT)
+    assert {row["where"].split(" on ")[0] for row in rows(capsys)} == {f"job {first}", f"job {second}"}
+
+    slurm("scancel", "--signal=USR2", second)
+    run_now(second)
+    slurm("scontrol", "requeue", first)
+    run_now(first)
+    wait_for(lambda: last not in queue(), 300)
+
+    assert [row["state"] for row in rows(capsys)] == ["finished", "finished"]
+    for fold in (0, 1):
+        train = f"nnUNetv2_train 1 2d {fold} -tr {TRAINER} -p tiny -device cpu"
+        assert started_commands(long_folds, fold) == [train, f"{train} --c"]
+        log = read_checkpoint(model_folder(long_folds) / f"fold_{fold}" / "checkpoint_final.pth")["logging"]
+        assert len(log["train_losses"]) == EPOCHS
+    notes = fold_log(long_folds, 0).parent
+    assert (notes / "report.html").is_file()
+    assert (model_folder(long_folds) / "crossval_results_folds_0_1" / "postprocessing.pkl").is_file()
+    assert (model_folder(long_folds) / "evaluation" / "evaluation.json").is_file()
+
+
+@needs_slurm
+def test_cancel_ends_what_was_submitted_and_nothing_else(long_folds, capsys, tmp_path):
+    script = tmp_path / "stranger.sh"
+    script.write_text("#!/bin/bash\nsleep 600\n")
+    stranger = slurm(
+        "sbatch", "--parsable", "--job-name=nnunet-sfma-1", f"--output={tmp_path}/out", str(script)
+    ).strip()
+    main(SUBMIT)
+    ours = job_ids(capsys.readouterr().out)
+    main(["status", "-d", "1", "--cancel"])
+    assert "Cancelled job" in capsys.readouterr().err
+    wait_for(lambda: not set(ours) & set(queue()), 60)
+    assert stranger in queue()
+
+
+@needs_slurm
+def test_failed_fold_is_named_by_the_last_job(long_folds, capsys):
+    label = long_folds.preprocessed / long_folds.plain / "gt_segmentations" / "case_0.nii.gz"
+    label.write_bytes(b"")
+    main([*SUBMIT, "--folds", "0"])
+    _, last = job_ids(capsys.readouterr().out)
+    wait_for(lambda: last not in queue(), 300)
+    assert [row["state"] for row in rows(capsys)] == ["failed (1)", "not trained"]
+    (log,) = (fold_log(long_folds, 0).parent / "slurm").glob(f"{last}_0_log.out")
+    assert has_line(log, f"Not finished: {TRAINER} tiny fold 0. Mend it, then give the same command again.")
+
+
+@needs_slurm
+@pytest.mark.parametrize(
+    "option, sentence",
+    [
+        ("--partition=nobodys", "SLURM refused the jobs"),
+        ("--slurm=nonsense", "give KEY=VALUE, such as qos=long"),
+        ("--slurm=array=1-2", "--slurm array: crossval and predict set it themselves"),
+    ],
+)
+def test_refused_submissions(long_folds, option, sentence):
+    with pytest.raises(SystemExit, match=sentence) as stop:
+        main([*SUBMIT, option])
+    assert "\n" not in str(stop.value)
+    assert not queue()
+
+
+@pytest.mark.parametrize(
+    "text, minutes",
+    [("90", 90), ("90:00", 90), ("36:00:00", 2160), ("0:20:30", 21), ("2-12", 3600), ("1-12:30", 2190), ("1-0", 1440)],
+)
+def test_time_limits(text, minutes):
+    assert read_minutes(text) == minutes
+
+
+@pytest.mark.parametrize("text", ["", "soon", "1-", "1:2:3:4", "-5"])
+def test_wrong_time_limits(text):
+    with pytest.raises(SystemExit, match="is no time limit"):
+        read_minutes(text)
