@@ -85,8 +85,12 @@ def cross_validate(validation: CrossValidation, devices: Sequence[Device], typed
     refuse_submitted(validation.models)
     with locked(validation.models, typed) as locks, termination_as_exit():
         keep_split(validation.models[0])
-        failures = train(validation.jobs, devices, locks)
-        return finish(validation, failures, locks)
+        try:
+            failures = train(validation.jobs, devices, locks)
+            return finish(validation, failures, locks)
+        except KeyboardInterrupt:
+            print("Stopped. The same command continues.")
+            raise
 
 
 def train(jobs: Sequence[Fold], devices: Sequence[Device], locks: Sequence[int]) -> list[Failure]:
