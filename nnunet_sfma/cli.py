@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_stack(commands)
     _add_crossval(commands)
     _add_status(commands)
+    _add_predict(commands)
     _add_evaluate(commands)
     _add_compare(commands)
     _add_report(commands)
@@ -368,6 +369,41 @@ def _status(args: argparse.Namespace) -> None:
         print(to_json(rows))
     else:
         print_rows(rows)
+
+
+def _add_predict(commands) -> None:
+    parser = commands.add_parser("predict", help="predict a folder of images on all GPUs or on a SLURM cluster; resume")
+    parser.add_argument("-i", dest="images", type=Path, required=True, help="folder of images: CASE_0000.ext ...")
+    parser.add_argument("-o", dest="output", type=Path, required=True, help="folder for the predictions")
+    _add_model(parser)
+    parser.add_argument("-f", dest="folds", nargs="+", metavar="FOLD", help="averaged; numbers, or all (every fold)")
+    parser.add_argument("-device", choices=["cuda", "cpu", "mps"], help="cuda if there is one; a part per visible GPU")
+    parser.add_argument("--parts", type=int, metavar="N", help="one per device at a time (one per device; SLURM: 1)")
+    _add_processes(parser)
+    parser.add_argument("--overwrite", action="store_true", help="remove the predictions that are in the folder first")
+    parser.add_argument("--dry-run", action="store_true", help="only print the commands")
+    _add_executor(parser)
+    parser.set_defaults(run=_predict)
+
+
+def _predict(args: argparse.Namespace) -> None:
+    from nnunet_sfma.crossval.devices import kind_of
+    from nnunet_sfma.crossval.models import Model
+    from nnunet_sfma.crossval.predict import dry_run, predict
+    from nnunet_sfma.crossval.predictions import find_prediction, in_parts
+
+    devices = _devices(args)
+    model = Model(args.dataset, args.trainer, args.plans, args.configuration)
+    prediction = find_prediction(model, args.folds, args.images, args.output, kind_of(devices), args.processes)
+    parts = in_parts(prediction, len(devices) if args.parts is None else args.parts)
+    if args.dry_run:
+        print("\n".join(dry_run(parts, devices, args.overwrite)))
+    elif args.executor == "slurm":
+        from nnunet_sfma.crossval.predict_slurm import submit_prediction
+
+        print("\n".join(submit_prediction(parts, _request(args), args.overwrite, _typed())))
+    else:
+        predict(parts, devices, args.overwrite, _typed())
 
 
 def _add_evaluate(commands) -> None:

@@ -27,6 +27,10 @@ class Fold:
     npz: bool = False
 
     @property
+    def workplace(self) -> Model:
+        return self.model
+
+    @property
     def title(self) -> str:
         return f"{self.model.trainer} {self.model.plans} fold {self.number}"
 

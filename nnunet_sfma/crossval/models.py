@@ -69,6 +69,12 @@ class Model:
         return str(int(self.dataset[7:10]))
 
     @property
+    def advice(self) -> str:
+        """For those who find somebody else working on it."""
+        command = f"nnunet-sfma status -d {self.dataset_id}"
+        return f"look with {command}, or end it with {command} --cancel"
+
+    @property
     def num_epochs(self) -> int | None:
         """Length of the training, if the plans say it; those of the results say it where the others are nnU-Net's."""
         for path in (self.preprocessed / f"{self.plans}.json", self.folder / "plans.json"):

@@ -67,15 +67,15 @@ class Results:
         return [
             (
                 ["nnUNetv2_accumulate_crossval_results", *which, "-f", *numbers],
-                lambda: _is_newer([summary], validated),
+                lambda: is_newer([summary], validated),
             ),
             (
                 ["nnUNetv2_determine_postprocessing", "-i", str(self.accumulated), "-ref", labels, *processes],
-                lambda: _is_newer([chosen], [summary]),
+                lambda: is_newer([chosen], [summary]),
             ),
             (
                 ["nnunet-sfma", "evaluate", "-d", *which, *subset, *processes],
-                lambda: _is_newer([self.evaluation / "evaluation.json"], validated),
+                lambda: is_newer([self.evaluation / "evaluation.json"], validated),
             ),
         ]
 
@@ -123,7 +123,7 @@ class Report:
         return self.path.stat().st_mtime_ns if self.path.is_file() else None
 
 
-def _is_newer(made: Sequence[Path], sources: Sequence[Path]) -> bool:
+def is_newer(made: Sequence[Path], sources: Sequence[Path]) -> bool:
     """Whether all of it is there, and none of it is older than a source."""
     if not all(path.is_file() for path in (*made, *sources)):
         return False

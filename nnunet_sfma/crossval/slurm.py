@@ -86,7 +86,7 @@ class Task:
     @contextlib.contextmanager
     def held(self) -> Iterator[list[int]]:
         """What has to be held while the job runs."""
-        with locked([self.job.model], "", shared=True) as locks:
+        with locked([self.job.workplace], "", shared=True) as locks:
             yield locks
 
     def checkpoint(self):

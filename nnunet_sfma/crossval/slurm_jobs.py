@@ -1,4 +1,4 @@
-"""The jobs that were submitted to SLURM for a model: what was noted down, what SLURM says of them, and their end."""
+"""The jobs that were submitted to SLURM: what was noted down, what SLURM says of them, and their end."""
 
 import getpass
 import json
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from nnunet_sfma.crossval.models import Model
+from nnunet_sfma.crossval.lock import Workplace
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.files import replace_text
 from nnunet_sfma.sentences import first_few
@@ -24,8 +24,8 @@ class Submission:
         name: of all its jobs.
         command: what the user typed.
         submitted: when.
-        folds: job id of each fold, as ``squeue -r`` prints it.
-        finish: id of the job that brings the folds together.
+        folds: job id of each fold, or part of a prediction, as ``squeue -r`` prints it.
+        finish: id of the job that waits for all of them; empty if there is none.
     """
 
     name: str
@@ -54,23 +54,23 @@ class SlurmJob:
         return f"job {self.id} on {self.nodes}" if self.nodes else f"job {self.id} ({self.reason})"
 
 
-def record_file(model: Model) -> Path:
-    """The file in which a model's submission is noted down."""
-    return model.notes / f"{model.identifier}.slurm.json"
+def record_file(workplace: Workplace) -> Path:
+    """The file in which a submission is noted down."""
+    return workplace.notes / f"{workplace.identifier}.slurm.json"
 
 
-def note(model: Model, submission: Submission) -> None:
+def note(workplace: Workplace, submission: Submission) -> None:
     """Keep a submission, so that any machine that sees the results can find its jobs."""
-    replace_text(record_file(model), json.dumps(asdict(submission), indent=2) + "\n")
+    replace_text(record_file(workplace), json.dumps(asdict(submission), indent=2) + "\n")
 
 
-def read_submission(model: Model) -> Submission | None:
-    """The last submission of a model; None if there is none.
+def read_submission(workplace: Workplace) -> Submission | None:
+    """The last submission; None if there is none.
 
     Raises:
         UserError: if the file is damaged.
     """
-    path = record_file(model)
+    path = record_file(workplace)
     if not path.is_file():
         return None
     try:
@@ -91,19 +91,19 @@ def live_jobs(submission: Submission | None) -> dict[str, SlurmJob]:
     return {job.id: job for job in jobs if job.id in submission.ids and job.name == submission.name}
 
 
-def refuse_submitted(models: Sequence[Model]) -> None:
-    """Refuse work on models whose folds are queued or running on a cluster.
+def refuse_submitted(workplaces: Sequence[Workplace]) -> None:
+    """Refuse work on results for which jobs are queued or running on a cluster.
 
     Raises:
         UserError: if a job of theirs has not ended.
     """
-    for model in models:
-        submission = read_submission(model)
+    for workplace in workplaces:
+        submission = read_submission(workplace)
         live = live_jobs(submission)
         if live:
             raise UserError(
-                f"Jobs of {submission.submitted} work on {model.folder} ({first_few(list(live))}): wait for them, or "
-                f"cancel them with nnunet-sfma status -d {model.dataset_id} --cancel."
+                f"Jobs of {submission.submitted} work on {workplace.folder} ({first_few(list(live))}): wait for them, "
+                f"{workplace.advice}."
             )
 
 

@@ -47,7 +47,11 @@ def test_killed_twice_ends_like_an_undisturbed_one(two_folds, start, capsys):
     undisturbed = files_of(two_folds)
     assert "crossval/report.html" in "\n".join(undisturbed)
     assert [started_commands(two_folds, fold) for fold in (0, 1)] == [[TRAIN.format(0)], [TRAIN.format(1)]]
-    assert [row["state"] for row in rows(capsys)] == ["finished", "finished"]
+    for fold, row in enumerate(rows(capsys)):
+        log = read_checkpoint(model_folder(two_folds) / f"fold_{fold}" / "checkpoint_final.pth")["logging"]
+        assert (row["fold"], row["state"], row["epoch"], row["num_epochs"]) == (fold, "finished", 3, 3)
+        assert row["loss"] == pytest.approx(log["train_losses"][-1], abs=1e-4)
+        assert row["dice"] == pytest.approx(log["mean_fg_dice"][-1], abs=1e-4)
 
     capsys.readouterr()
     main([*CROSSVAL, "--dry-run"])

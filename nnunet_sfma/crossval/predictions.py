@@ -1,0 +1,279 @@
+"""A folder of predictions: its parts and its post-processing as jobs, by nnU-Net's commands."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from nnunetv2.utilities.file_path_utilities import folds_tuple_to_string
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_sfma.crossval import job_log
+from nnunet_sfma.crossval.images import find_cases
+from nnunet_sfma.crossval.models import Model, read_splits
+from nnunet_sfma.crossval.results import is_newer
+from nnunet_sfma.crossval.whole_files import remove_cut_off
+from nnunet_sfma.errors import UserError
+from nnunet_sfma.evaluation.sources import if_there, read_json, read_plans
+from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
+from nnunet_sfma.sentences import first_few
+from nnunet_sfma.split_record import SPLITS_FILE
+from nnunet_sfma.trainers.checkpoints import FINAL
+
+DESCRIPTIONS = ("dataset.json", "plans.json")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is predicted, by which model, from where and to where.
+
+    Attributes:
+        model: a trained one.
+        folds: of the model; nnU-Net averages them.
+        images: the folder that nnU-Net reads.
+        output: the folder of the final predictions.
+        cases: identifiers of all cases, in nnU-Net's order.
+        device: what ``-device`` takes.
+        processes: for what is done to cases before and after.
+        postprocessing: nnU-Net's file for exactly these folds; None if there is none.
+    """
+
+    model: Model
+    folds: tuple[int | str, ...]
+    images: Path
+    output: Path
+    cases: tuple[str, ...]
+    device: str
+    processes: int
+    postprocessing: Path | None
+
+    @property
+    def predicted(self) -> Path:
+        """Where ``nnUNetv2_predict`` writes to."""
+        return self.output / "before_postprocessing" if self.postprocessing else self.output
+
+    @property
+    def record(self) -> Path:
+        """The file that says what made the predictions; its age is that of the last look at all of them."""
+        return self.output / f"{self.identifier}.json"
+
+    @property
+    def folder(self) -> Path:
+        return self.output
+
+    @property
+    def notes(self) -> Path:
+        return self.output
+
+    @property
+    def identifier(self) -> str:
+        return "nnunet_sfma_prediction"
+
+    @property
+    def advice(self) -> str:
+        """For those who find somebody else working on it."""
+        return "or end it with kill or scancel"
+
+    @cached_property
+    def ending(self) -> str:
+        """Of images and predictions."""
+        return read_json(self.model.folder / "dataset.json", "file_ending")["file_ending"]
+
+    def files(self, folder: Path, cases: Sequence[str] | None = None) -> list[Path]:
+        """The files of cases, or of all, in a folder; they need not be there."""
+        return [folder / f"{case}{self.ending}" for case in (self.cases if cases is None else cases)]
+
+    def number_done(self) -> int:
+        """How many cases have a prediction."""
+        there = set(os.listdir(self.predicted)) if self.predicted.is_dir() else set()
+        return sum(f"{case}{self.ending}" in there for case in self.cases)
+
+    def remove_cut_off(self, paths: Sequence[Path]) -> None:
+        """Remove those of the files that are there, but not whole."""
+        reader = PlansManager(read_plans(self.model.folder / "plans.json")).image_reader_writer_class
+        remove_cut_off([path for path in paths if path.is_file()], reader, self.processes)
+
+    def remove_new_cut_off(self, paths: Sequence[Path], log: Path) -> None:
+        """The same for those that were written since all were looked at, unless the last command ended well."""
+        if job_log.exit_code(log) != 0 and self.record.is_file():
+            since = self.record.stat().st_mtime
+            self.remove_cut_off([path for path in paths if path.is_file() and path.stat().st_mtime >= since])
+
+
+@dataclass(frozen=True)
+class Part:
+    """A job: every ``number``-th case of a prediction, as ``nnUNetv2_predict -num_parts`` divides it.
+
+    Attributes:
+        prediction: the whole.
+        index: of the part, from 0.
+        number: of parts.
+    """
+
+    prediction: Prediction
+    index: int
+    number: int
+
+    @property
+    def workplace(self) -> Prediction:
+        return self.prediction
+
+    @property
+    def title(self) -> str:
+        return f"part {self.index + 1} of {self.number}"
+
+    @property
+    def log(self) -> Path:
+        return self.prediction.output / "logs" / f"part_{self.index + 1}_of_{self.number}.log"
+
+    @property
+    def files(self) -> list[Path]:
+        """Its predictions; they need not be there."""
+        return self.prediction.files(self.prediction.predicted, self.prediction.cases[self.index :: self.number])
+
+    def is_finished(self) -> bool:
+        return all(path.is_file() for path in self.files)
+
+    def command(self) -> list[str]:
+        """The ``nnUNetv2_predict`` that makes what is not there."""
+        whole = self.prediction
+        which = ["-d", whole.model.dataset, *whole.model.options, "-c", whole.model.configuration]
+        folds = ["-f", *(str(fold) for fold in whole.folds)]
+        part = ["-num_parts", str(self.number), "-part_id", str(self.index), "--continue_prediction"]
+        places = ["-i", str(whole.images), "-o", str(whole.predicted)]
+        return ["nnUNetv2_predict", *places, *which, *folds, *part, "-device", whole.device, "--disable_progress_bar"]
+
+    def next_command(self) -> list[str] | None:
+        """The command, or None if all cases have a prediction; what a killed command left cut off is removed first."""
+        self.prediction.remove_new_cut_off(self.files, self.log)
+        return None if self.is_finished() else self.command()
+
+    def stamp(self) -> object:
+        return [(path.name, path.stat().st_mtime_ns) for path in self.files if path.is_file()]
+
+
+@dataclass(frozen=True)
+class Postprocessing:
+    """A job: apply the model's post-processing to all predictions.
+
+    Attributes:
+        prediction: whose parts are finished.
+    """
+
+    prediction: Prediction
+
+    @property
+    def title(self) -> str:
+        return "post-processing"
+
+    @property
+    def log(self) -> Path:
+        return self.prediction.output / "logs" / "postprocessing.log"
+
+    @property
+    def files(self) -> list[Path]:
+        return self.prediction.files(self.prediction.output)
+
+    def command(self) -> list[str]:
+        """The ``nnUNetv2_apply_postprocessing`` that makes all of them."""
+        whole = self.prediction
+        places = ["-i", str(whole.predicted), "-o", str(whole.output), "-pp_pkl_file", str(whole.postprocessing)]
+        plans, dataset = whole.model.folder / "plans.json", whole.model.folder / "dataset.json"
+        described = ["-plans_json", str(plans), "-dataset_json", str(dataset)]
+        return ["nnUNetv2_apply_postprocessing", *places, *described, "-np", str(whole.processes)]
+
+    def is_finished(self) -> bool:
+        return is_newer(self.files, [*self.prediction.files(self.prediction.predicted), self.prediction.postprocessing])
+
+    def next_command(self) -> list[str] | None:
+        """The command, or None if every case is there and none is older than what it was made from."""
+        self.prediction.remove_new_cut_off(self.files, self.log)
+        return None if self.is_finished() else self.command()
+
+    def stamp(self) -> object:
+        return [(path.name, path.stat().st_mtime_ns) for path in self.files if path.is_file()]
+
+
+def find_prediction(
+    model: Model, folds: Sequence[str] | None, images: Path, output: Path, device: str, processes: int
+) -> Prediction:
+    """Check the model and the images; nothing is written.
+
+    Args:
+        model: with the data set's id or name.
+        folds: as nnU-Net's ``-f`` takes them; None for all of the split in nnUNet_preprocessed, or all that the model's
+            folder has if there is no split.
+        images, output: folders.
+        device: what ``-device`` takes.
+        processes: for what is done to cases before and after.
+
+    Raises:
+        UserError: if the model or a fold is not there, or the images are not as it takes them.
+    """
+    nnunet_folder("nnUNet_results")
+    model = Model(dataset_name(model.dataset), model.trainer, model.plans, model.configuration)
+    if not model.folder.is_dir():
+        raise UserError(f"There is no model in {model.folder}: train it, or check -d, -tr, -p and -c.")
+    plans = _plans(model)
+    dataset_json = read_json(model.folder / "dataset.json", "labels", "file_ending")
+    wanted = _folds(model, folds)
+    channels = dataset_json.get("channel_names") or dataset_json.get("modality") or {}
+    images, output = images.absolute(), output.absolute()
+    cases = find_cases(images, dataset_json["file_ending"], [str(name) for name in channels.values()], plans)
+    if images.resolve() == output.resolve():
+        raise UserError(f"{output} holds the images: choose another folder for the predictions with -o.")
+    accumulated = model.folder / f"crossval_results_folds_{folds_tuple_to_string(wanted)}"
+    chosen = if_there(accumulated / "postprocessing.pkl")
+    return Prediction(model, wanted, images, output, tuple(cases), device, processes, chosen)
+
+
+def in_parts(prediction: Prediction, number: int) -> list[Part]:
+    """The prediction in parts, of which none is without a case.
+
+    Raises:
+        UserError: if the number is not positive.
+    """
+    if number < 1:
+        raise UserError(f"--parts {number}: give the number of parts, 1 or more.")
+    number = min(number, len(prediction.cases))
+    return [Part(prediction, index, number) for index in range(number)]
+
+
+def _plans(model: Model) -> dict:
+    path = model.folder / "plans.json"
+    plans = read_plans(path)
+    if model.configuration not in plans["configurations"]:
+        raise UserError(
+            f"{path} has no configuration '{model.configuration}' ({first_few(list(plans['configurations']))})."
+        )
+    if PlansManager(plans).get_configuration(model.configuration).previous_stage_name:
+        raise UserError(f"{model.configuration} needs the predictions of the stage before it: use nnUNetv2_predict.")
+    return plans
+
+
+def _folds(model: Model, wanted: Sequence[str] | None) -> tuple[int | str, ...]:
+    folds = _all_folds(model) if wanted is None else [fold if fold == "all" else _number(fold) for fold in wanted]
+    folds = sorted(set(folds), key=lambda fold: (fold == "all", fold))
+    missing = [str(fold) for fold in folds if not (model.folder / f"fold_{fold}" / FINAL).is_file()]
+    if missing:
+        raise UserError(
+            f"{model.folder} has no {FINAL} of fold {first_few(missing)}: train it to its end, or name others with -f."
+        )
+    return tuple(folds)
+
+
+def _all_folds(model: Model) -> list[int | str]:
+    if os.environ.get("nnUNet_preprocessed") and (model.preprocessed / SPLITS_FILE).is_file():
+        return list(range(len(read_splits(model))))
+    names = [path.name.removeprefix("fold_") for path in model.folder.glob("fold_*")]
+    numbers = [int(name) for name in names if name.isdigit()]
+    if not numbers and "all" not in names:
+        raise UserError(f"{model.folder} holds no fold: train one, or check -d, -tr, -p and -c.")
+    return numbers or ["all"]
+
+
+def _number(fold: str) -> int:
+    if not fold.isdigit():
+        raise UserError(f"-f {fold} is no fold: give numbers, or all.")
+    return int(fold)

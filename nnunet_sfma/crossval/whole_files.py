@@ -1,0 +1,64 @@
+"""Predictions that a process left cut off when it was killed; nnU-Net takes any file that is there for finished."""
+
+import gzip
+import zlib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+
+from nnunet_sfma.errors import UserError
+from nnunet_sfma.workers import in_parallel
+
+BLOCK = 2**20
+FILES_WORTH_A_PROCESS = 250  # reading as many takes about as long as starting it
+
+
+def remove_cut_off(paths: Sequence[Path], reader: type[BaseReaderWriter], processes: int) -> list[Path]:
+    """Remove the files that cannot be read to their end, and say so.
+
+    Args:
+        paths: of predictions.
+        reader: nnU-Net's, for this kind of file.
+        processes: at most.
+
+    Returns:
+        Those that were removed.
+
+    Raises:
+        UserError: if a file may not be read or removed.
+    """
+    number = min(processes, len(paths) // FILES_WORTH_A_PROCESS + 1)
+    whole = in_parallel(is_whole, [(path, reader) for path in paths], number, "Looking for cut-off predictions")
+    removed = [path for path, good in zip(paths, whole, strict=True) if not good]
+    for path in removed:
+        path.unlink()
+        print(f"Removed {path}: it was cut off and is made anew.", flush=True)
+    return removed
+
+
+def is_whole(path: Path, reader: type[BaseReaderWriter]) -> bool:
+    """Whether a prediction can be read to its end.
+
+    A compressed file tells by its checksum. ITK does not look at it: it reads a NIfTI that was cut off without a word.
+    """
+    if path.name.endswith(".gz"):
+        return path.stat().st_size > 0 and _gzip_is_whole(path)
+    try:
+        reader().read_seg(str(path))
+    except Exception:  # each reader has its own
+        return False
+    return True
+
+
+def _gzip_is_whole(path: Path) -> bool:
+    try:
+        with gzip.open(path) as file:
+            for _ in iter(partial(file.read, BLOCK), b""):
+                pass
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        return False
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): make it readable.") from None
+    return True
