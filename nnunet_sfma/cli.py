@@ -300,11 +300,13 @@ def _add_executor(parser: argparse.ArgumentParser) -> None:
 
 
 def _numbers(text: str) -> list[int]:
-    ranges = [part.split("-") for part in text.split(",")]
-    try:
-        return [number for part in ranges for number in range(int(part[0]), int(part[-1]) + 1)]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is no list such as 0-4 or 0,2") from None
+    numbers = []
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        if not first.isdigit() or not (last or first).isdigit() or int(last or first) < int(first):
+            raise argparse.ArgumentTypeError(f"'{text}' is no list such as 0-4 or 0,2")
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers
 
 
 def _crossval(args: argparse.Namespace) -> None:

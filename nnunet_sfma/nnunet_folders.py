@@ -41,6 +41,11 @@ def dataset_name(dataset: int | str) -> str:
     return str(found[0])
 
 
+def dataset_id(name: str) -> str:
+    """The id, as commands take it, of a data set given by its full name."""
+    return str(int(name[7:10]))
+
+
 def make_writable_folder(folder: Path) -> None:
     """Create a folder, if it is not there, and make sure that files can be written to it.
 

@@ -58,6 +58,24 @@ def read_split_record(folder: Path) -> SplitRecord | None:
         raise UserError(f"{path} is damaged: make the splits again with nnunet-sfma splits --overwrite.") from None
 
 
+def read_splits(path: Path) -> list[dict[str, list[str]]]:
+    """A ``splits_final.json``.
+
+    Raises:
+        UserError: if it is not there or damaged.
+    """
+    if not path.is_file():
+        raise UserError(f"There is no {path}: nnU-Net writes it with the first fold, or nnunet-sfma splits does.")
+    try:
+        folds = json.loads(path.read_text())
+        sides = [fold[side] for fold in folds for side in ("train", "val")]
+        if sides and all(isinstance(side, list) and all(isinstance(case, str) for case in side) for side in sides):
+            return folds
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise UserError(f"{path} is damaged: restore it, or make the splits again.")
+
+
 def split_checksum(folds: list[dict[str, list[str]]], test: list[str]) -> str:
     """SHA-256 of folds and test cases, by which a report names the split that it used."""
     sorted_folds = [{side: sorted(fold[side]) for side in ("train", "val")} for fold in folds]

@@ -9,9 +9,10 @@ from nnunet_sfma.crossval.devices import Device, kind_of
 from nnunet_sfma.crossval.folds import Fold
 from nnunet_sfma.crossval.lock import locked
 from nnunet_sfma.crossval.models import Model, folds_of, keep_split
-from nnunet_sfma.crossval.results import Report, Results
-from nnunet_sfma.crossval.runner import Failure, run_jobs
+from nnunet_sfma.crossval.results import Accumulation, evaluation, evaluation_folder, report
+from nnunet_sfma.crossval.runner import Failure, Job, run_jobs
 from nnunet_sfma.crossval.slurm_jobs import refuse_submitted
+from nnunet_sfma.crossval.stale import refuse_stale
 from nnunet_sfma.crossval.table import LiveTable
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.compare import compare
@@ -51,18 +52,23 @@ class CrossValidation:
         """All folds of the split if ``folds`` is None.
 
         Raises:
-            UserError: if the split is damaged or has no such fold.
+            UserError: if the split is damaged, has no such fold, or validates a case twice, or a model's folds were
+                trained with another split or other plans than those that are there.
         """
-        return cls(tuple(models), tuple(folds_of(models[0], folds)), kind_of(devices), npz, processes)
+        numbers = folds_of(models[0], folds)
+        refuse_stale(models)
+        return cls(tuple(models), tuple(numbers), kind_of(devices), npz, processes)
 
     @property
     def jobs(self) -> list[Fold]:
         """All folds of all models; first the same fold of each, so that an early look can compare."""
         return [Fold(model, fold, self.device, self.npz) for fold in self.folds for model in self.models]
 
-    @property
-    def results(self) -> list[Results]:
-        return [Results(model, self.folds, self.processes) for model in self.models]
+    def accumulation(self, model: Model) -> Accumulation:
+        return Accumulation(model, self.folds, self.processes)
+
+    def evaluation(self, model: Model) -> Job:
+        return evaluation(model, self.folds, self.processes)
 
     def unfinished(self) -> list[Fold]:
         return [job for job in self.jobs if job.next_command()]
@@ -80,46 +86,50 @@ def cross_validate(validation: CrossValidation, devices: Sequence[Device], typed
         The report.
 
     Raises:
-        UserError: if another driver works on these results, or a job failed; the others are finished by then.
+        UserError: if somebody else works on these results, or a job failed; the others are finished by then.
     """
-    refuse_submitted(validation.models)
     with locked(validation.models, typed) as locks, termination_as_exit():
-        keep_split(validation.models[0])
+        refuse_submitted(validation.models)
+        keep_splits(validation.models)
         try:
-            failures = train(validation.jobs, devices, locks)
+            with LiveTable(validation.jobs) as table:
+                failures = run_jobs(validation.jobs, devices, table.show, locks)
             return finish(validation, failures, locks)
         except KeyboardInterrupt:
             print("Stopped. The same command continues.")
             raise
 
 
-def train(jobs: Sequence[Fold], devices: Sequence[Device], locks: Sequence[int]) -> list[Failure]:
-    """Bring folds to their end, and show how they get on."""
-    with LiveTable(jobs) as table:
-        return run_jobs(jobs, devices, table.show, locks)
+def keep_splits(models: Sequence[Model]) -> None:
+    """Write the split before two folds do it at the same time."""
+    for model in models:
+        keep_split(model)
 
 
-def finish(validation: CrossValidation, failures: Sequence[Failure], locks: Sequence[int] = ()) -> Path:
+def finish(validation: CrossValidation, failures: Sequence[Failure] = (), locks: Sequence[int] = ()) -> Path:
     """Bring the models together whose folds are all finished, and report on them.
 
     Raises:
         UserError: if a fold is not finished, or a step failed; the last lines of the logs are printed before.
     """
-    unfinished = validation.unfinished()
-    complete = [one for one in validation.results if one.model not in {fold.model for fold in unfinished}]
-    failures = [*failures, *_run_steps(complete, locks)]
-    evaluated = [one for one in complete if not one.next_command()]
+    failures, unfinished = list(failures), validation.unfinished()
+    models = [model for model in validation.models if model not in {fold.model for fold in unfinished}]
+    evaluated = []
+    for model in models:
+        failed = _run_steps([validation.accumulation(model), validation.evaluation(model)], locks)
+        failures += failed
+        evaluated += [] if failed else [model]
     if evaluated:
-        failures += _run_steps([Report.on(evaluated)], locks)
+        failures += _run_steps([report(evaluated)], locks)
     for failure in failures:
         print(f"\n{failure.describe()}")
     if failures or unfinished:
         names = dict.fromkeys([*(failure.job.title for failure in failures), *(fold.title for fold in unfinished)])
         raise UserError(f"Not finished: {first_few(list(names), 10)}. Mend it, then give the same command again.")
-    print(format_comparison(compare([read_evaluation(one.evaluation) for one in evaluated])))
-    report = Report.on(evaluated).path
-    print(f"\nReport: {report}")
-    return report
+    print(format_comparison(compare([read_evaluation(evaluation_folder(model)) for model in evaluated])))
+    path = report(evaluated).path
+    print(f"\nReport: {path}")
+    return path
 
 
 def dry_run(validation: CrossValidation, devices: Sequence[Device]) -> list[str]:
@@ -128,15 +138,19 @@ def dry_run(validation: CrossValidation, devices: Sequence[Device]) -> list[str]
     lines = [f"# {job.title} is finished" for job, command in commands if not command]
     for index, command in enumerate(command for _, command in commands if command):
         lines.append(job_log.as_typed(command, devices[index % len(devices)].environment))
-    steps = [command for one in validation.results for command in one.commands()]
-    return lines + [job_log.as_typed(command, {}) for command in [*steps, Report.on(validation.results).command()]]
+    steps = []
+    for model in validation.models:
+        steps += [*validation.accumulation(model).commands(), validation.evaluation(model).next_command()]
+    steps.append(report(validation.models).next_command())
+    return lines + [job_log.as_typed(command, {}) for command in steps]
 
 
-def _run_steps(steps: Sequence[Results | Report], locks: Sequence[int]) -> list[Failure]:
-    """One after another: each uses several processes itself."""
-    failures = []
+def _run_steps(steps: Sequence[Job], locks: Sequence[int]) -> list[Failure]:
+    """One after another, up to the first that fails: each uses several processes itself, and the result before it."""
     for step in steps:
         if step.next_command():
             print(f"Making the {step.title} ...", flush=True)
-        failures += run_jobs([step], [Device("cpu")], lambda run: None, locks)
-    return failures
+        failures = run_jobs([step], [Device("cpu")], lambda run: None, locks)
+        if failures:
+            return failures
+    return []

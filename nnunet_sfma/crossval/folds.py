@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from nnunet_sfma.crossval.models import Model, read_splits
+from nnunet_sfma.crossval.models import Model, split_of
 from nnunet_sfma.crossval.progress import Progress, read_progress
 from nnunet_sfma.evaluation.fold_stage import CHECKPOINTS, Stage, fold_stage
 from nnunet_sfma.evaluation.sources import read_json
+from nnunet_sfma.trainers.checkpoints import set_aside_damaged
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,13 @@ class Fold:
     @cached_property
     def cases(self) -> list[str]:
         """Identifiers of the validation cases."""
-        return read_splits(self.model)[self.number]["val"]
+        return split_of(self.model)[self.number]["val"]
 
     @cached_property
     def ending(self) -> str:
         """Of predictions."""
-        return read_json(self.model.preprocessed / "dataset.json", "file_ending")["file_ending"]
+        prepared = self.model.preprocessed if self.model.is_preprocessed else self.model.folder
+        return read_json(prepared / "dataset.json", "file_ending")["file_ending"]
 
     @property
     def stage(self) -> Stage:
@@ -72,10 +74,18 @@ class Fold:
         options = [*self.model.options, "-device", self.device, *(["--npz"] if self.npz else [])]
         return [*command, *options, *how[stage]]
 
+    def prepare(self) -> None:
+        """Set damaged checkpoints aside, and remove the summary of a validation that has to be repeated."""
+        for sentence in set_aside_damaged(self.folder):
+            print(sentence)
+        if self.stage == Stage.TRAINED:
+            (self.folder / "validation" / "summary.json").unlink(missing_ok=True)
+
     def stamp(self) -> object:
-        """Content of the fold that a running training changes: its checkpoints, and the validation's files."""
-        paths = [self.folder / name for name in CHECKPOINTS] + sorted((self.folder / "validation").glob("*"))
-        return [(path.name, path.stat().st_mtime_ns) for path in paths if path.is_file()]
+        """The checkpoints by their age and the validation's files by name: a repeated validation writes them again."""
+        checkpoints = [path for path in (self.folder / name for name in CHECKPOINTS) if path.is_file()]
+        validated = sorted(path.name for path in (self.folder / "validation").glob("*"))
+        return [(path.name, path.stat().st_mtime_ns) for path in checkpoints], validated
 
     def progress(self) -> Progress:
         return read_progress(self.folder)

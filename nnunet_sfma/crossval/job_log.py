@@ -1,5 +1,6 @@
 """The log of a job: each command that was run for it, what it printed, and how it ended."""
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -10,6 +11,8 @@ from nnunet_sfma.crossval.supervise import ENDED
 from nnunet_sfma.errors import UserError
 
 STARTED = "$ "
+TIME = "%Y-%m-%d %H:%M:%S"
+BEGUN = re.compile(r"^\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\]$", re.MULTILINE)
 LAST_BYTES = 20_000
 
 
@@ -22,7 +25,7 @@ def begin(path: Path, command: Sequence[str], environment: Mapping[str, str]) ->
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         log = path.open("a", encoding="utf-8")
-        log.write(f"\n[{datetime.now():%Y-%m-%d %H:%M:%S}]\n{STARTED}{as_typed(command, environment)}\n")
+        log.write(f"\n[{datetime.now():{TIME}}]\n{STARTED}{as_typed(command, environment)}\n")
         log.flush()
     except OSError as error:
         raise UserError(f"Could not write {path} ({error.strerror}): make room or make it writable.") from error
@@ -40,6 +43,21 @@ def exit_code(path: Path) -> int | None:
     if not last or not last[0].startswith(ENDED):
         return None
     return int(last[0].removeprefix(ENDED).rstrip("]"))
+
+
+def runs_since(path: Path, since: str) -> bool:
+    """Whether the last command was started at that time or later, and has not ended.
+
+    Args:
+        since: as logs and locks write it, ``YYYY-MM-DD hh:mm:ss``.
+    """
+    return path.is_file() and exit_code(path) is None and begun(path) >= since
+
+
+def begun(path: Path) -> str:
+    """When the last command was started, ``YYYY-MM-DD hh:mm:ss``; empty if none was."""
+    times = BEGUN.findall(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else []
+    return times[-1] if times else ""
 
 
 def tail(path: Path, lines: int = 8, with_end: bool = False) -> list[str]:

@@ -1,8 +1,8 @@
-"""Locks on results: one driver alone, or the tasks of a cluster together.
+"""Locks on results: one driver alone, or the tasks of a cluster together, and each fold by one task alone.
 
 They are the operating system's: they end with the last process that holds the file open, whatever ended it, so nothing
-has to be tidied up after a crash. The supervisors of running commands hold them too, so a lock is free only when
-nothing that a driver started writes to the results any more.
+has to be tidied up after a crash. The supervisors of running commands hold them too, so that a lock is not free before
+what a driver started has ended.
 """
 
 import contextlib
@@ -20,6 +20,7 @@ from typing import IO, Protocol
 from nnunet_sfma.errors import UserError
 
 SECONDS_FOR_THE_LAST_TO_LEAVE = 5
+SECONDS_FOR_A_SUBMISSION = 600
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -40,12 +41,11 @@ class Workplace(Protocol):
 
 
 @contextlib.contextmanager
-def locked(workplaces: Sequence[Workplace], command: str, shared: bool = False) -> Iterator[list[int]]:
-    """Hold results.
+def locked(workplaces: Sequence[Workplace], command: str) -> Iterator[list[int]]:
+    """Hold results alone.
 
     Args:
         command: what the user typed, for those who find the lock taken.
-        shared: for tasks of a cluster, which hold it together.
 
     Yields:
         File descriptors; processes that inherit them hold the locks too.
@@ -56,9 +56,35 @@ def locked(workplaces: Sequence[Workplace], command: str, shared: bool = False) 
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(_open(lock_file(workplace))) for workplace in workplaces]
         for workplace, file in zip(workplaces, files, strict=True):
-            _take(workplace, file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
-            _sign(file, "" if shared else command)
+            # supervisors of a driver that was killed need a moment to end what it had started
+            if not _take(file, fcntl.LOCK_EX, SECONDS_FOR_THE_LAST_TO_LEAVE):
+                raise UserError(_sentence(workplace, _read(file)))
+            stack.callback(file.truncate, 0)
+            _sign(file, command)
         yield [file.fileno() for file in files]
+
+
+@contextlib.contextmanager
+def locked_by_task(workplace: Workplace, log: Path) -> Iterator[list[int]]:
+    """Hold results together with the other tasks of a cluster, and one of its jobs alone.
+
+    The driver that submits holds the results a little longer than it takes the first task to start.
+
+    Args:
+        log: of the job.
+
+    Yields:
+        File descriptors; processes that inherit them hold the locks too.
+
+    Raises:
+        UserError: if somebody else holds one of them, or it cannot be written.
+    """
+    with _open(lock_file(workplace)) as together, _open(log.with_suffix(".task")) as alone:
+        if not _take(together, fcntl.LOCK_SH, SECONDS_FOR_A_SUBMISSION):
+            raise UserError(_sentence(workplace, _read(together)))
+        if not _take(alone, fcntl.LOCK_EX, SECONDS_FOR_THE_LAST_TO_LEAVE):
+            raise UserError(f"Another task already writes {log}: look with squeue which one.")
+        yield [together.fileno(), alone.fileno()]
 
 
 def lock_file(workplace: Workplace) -> Path:
@@ -67,18 +93,12 @@ def lock_file(workplace: Workplace) -> Path:
 
 
 def holder(workplace: Workplace) -> dict | None:
-    """Who holds the results: ``host``, ``pid``, ``since``, ``command``; None if nobody does."""
-    path = lock_file(workplace)
-    if not path.is_file():
+    """Who holds the results: ``host``, ``pid``, ``since``, ``command`` of a driver, nothing of tasks; None if free."""
+    try:
+        with lock_file(workplace).open("r+") as file:
+            return None if _take(file, fcntl.LOCK_EX, 0) else _read(file)
+    except OSError:  # there is none, or it is not ours
         return None
-    with path.open("r") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return _read(file)
-        except OSError:  # no locks on this file system
-            return None
-    return None
 
 
 def _open(path: Path) -> IO[str]:
@@ -89,22 +109,21 @@ def _open(path: Path) -> IO[str]:
         raise UserError(f"Could not write {path} ({error.strerror}): make room or make it writable.") from error
 
 
-def _take(workplace: Workplace, file: IO[str], kind: int) -> None:
-    # supervisors of a driver that was killed need a moment to end what it had started
-    patience = time.monotonic() + SECONDS_FOR_THE_LAST_TO_LEAVE
+def _take(file: IO[str], kind: int, patience: float) -> bool:
+    until = time.monotonic() + patience
     while True:
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
-            return
+            return True
         except BlockingIOError:
-            if time.monotonic() > patience:
-                raise UserError(_sentence(workplace, _read(file))) from None
+            if time.monotonic() >= until:
+                return False
             time.sleep(0.2)
         except OSError as error:
             if error.errno not in NO_LOCKS:
-                raise
+                raise UserError(f"Could not lock {file.name} ({error.strerror}): look at the file system.") from error
             print(f"Note: {file.name} cannot be locked on this file system: do not start a second driver.")
-            return
+            return True
 
 
 def _sentence(workplace: Workplace, by: dict) -> str:
@@ -115,8 +134,7 @@ def _sentence(workplace: Workplace, by: dict) -> str:
 def _sign(file: IO[str], command: str) -> None:
     about = {"host": socket.gethostname(), "pid": os.getpid(), "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}"}
     file.truncate(0)
-    if command:
-        file.write(json.dumps({**about, "command": command}))
+    file.write(json.dumps({**about, "command": command}))
     file.flush()
 
 

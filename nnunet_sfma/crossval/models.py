@@ -3,12 +3,12 @@
 import contextlib
 import io
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 from nnunetv2.utilities.file_path_utilities import get_output_folder
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
@@ -17,9 +17,9 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.sources import read_json, read_plans
 from nnunet_sfma.files import replace_text
-from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
+from nnunet_sfma.nnunet_folders import VARIABLES, dataset_id, dataset_name, make_writable_folder, nnunet_folder
 from nnunet_sfma.sentences import first_few
-from nnunet_sfma.split_record import SPLITS_FILE
+from nnunet_sfma.split_record import SPLITS_FILE, read_splits
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,19 @@ class Model:
         return nnunet_folder("nnUNet_preprocessed") / self.dataset
 
     @property
+    def is_preprocessed(self) -> bool:
+        """Whether this machine sees the data set in nnUNet_preprocessed; results alone tell almost as much."""
+        return bool(os.environ.get("nnUNet_preprocessed")) and self.preprocessed.is_dir()
+
+    @property
     def notes(self) -> Path:
         """The folder that holds locks, logs and records of this data set's cross-validations."""
         return self.folder.parent / "crossval"
+
+    @property
+    def split_copy(self) -> Path:
+        """The split that the folds of this model were trained on."""
+        return self.notes / f"{self.identifier}.split.json"
 
     @property
     def options(self) -> list[str]:
@@ -66,7 +76,7 @@ class Model:
     @property
     def dataset_id(self) -> str:
         """As commands take it."""
-        return str(int(self.dataset[7:10]))
+        return dataset_id(self.dataset)
 
     @property
     def advice(self) -> str:
@@ -77,7 +87,8 @@ class Model:
     @property
     def num_epochs(self) -> int | None:
         """Length of the training, if the plans say it; those of the results say it where the others are nnU-Net's."""
-        for path in (self.preprocessed / f"{self.plans}.json", self.folder / "plans.json"):
+        prepared = [self.preprocessed / f"{self.plans}.json"] if self.is_preprocessed else []
+        for path in [*prepared, self.folder / "plans.json"]:
             # a fold that starts at this moment writes them
             with contextlib.suppress(OSError, ValueError, KeyError):
                 return json.loads(path.read_text())["configurations"][self.configuration]["training"]["num_epochs"]
@@ -91,7 +102,8 @@ def find_models(dataset: int | str, trainers: Sequence[str], plans: Sequence[str
         UserError: if trainers and plans do not go together, or one of them, the configuration or its preprocessed data
             is not there.
     """
-    nnunet_folder("nnUNet_results")
+    for variable in VARIABLES:
+        nnunet_folder(variable)
     name = dataset_name(dataset)
     if 1 not in (len(trainers), len(plans)) and len(trainers) != len(plans):
         raise UserError(
@@ -112,7 +124,7 @@ def folds_of(model: Model, wanted: Sequence[int] | None) -> list[int]:
         UserError: if the split is damaged or has no such fold.
     """
     path = model.preprocessed / SPLITS_FILE
-    number = len(read_splits(model))
+    number = len(split_of(model))
     folds = list(range(number)) if wanted is None else sorted(set(wanted))
     unknown = [fold for fold in folds if not 0 <= fold < number]
     if unknown:
@@ -120,34 +132,36 @@ def folds_of(model: Model, wanted: Sequence[int] | None) -> list[int]:
     return folds
 
 
-def read_splits(model: Model) -> list[dict]:
-    """``splits_final.json``, or the split that nnU-Net will draw.
+def split_of(model: Model) -> list[dict]:
+    """``splits_final.json``, or the split that nnU-Net will draw; its copy where only results can be seen.
 
     Raises:
         UserError: if the file is damaged, or there are too few cases to draw one.
     """
+    if not model.is_preprocessed:
+        return read_splits(model.split_copy)
     path = model.preprocessed / SPLITS_FILE
-    if not path.is_file():
-        return _draw_split(model)
-    splits = read_json(path)
-    if not isinstance(splits, list) or not all(isinstance(fold, dict) and "val" in fold for fold in splits):
-        raise UserError(f"{path} is damaged: restore it, or make the splits again.")
-    return splits
+    return read_splits(path) if path.is_file() else _draw_split(model)
 
 
 def keep_split(model: Model) -> None:
-    """Write the split that nnU-Net would draw for its first fold, where there is none.
+    """Write the split that nnU-Net would draw for its first fold, where there is none, and a copy beside the results.
 
-    Two folds that start at the same time would both draw it and write it.
+    Two folds that start at the same time would both draw it and write it. The copy tells later whether the folds that
+    are trained belong to the split that is there.
     """
     path = model.preprocessed / SPLITS_FILE
+    split = json.dumps(split_of(model), indent=4)
     if not path.is_file():
-        replace_text(path, json.dumps(_draw_split(model), indent=4))
+        replace_text(path, split)
+    make_writable_folder(model.notes)
+    replace_text(model.split_copy, split)
 
 
 def _draw_split(model: Model) -> list[dict]:
-    folder = _preprocessed_cases(model)
-    cases = sorted(infer_dataset_class(str(folder)).get_identifiers(str(folder)))
+    folder = model.preprocessed / "gt_segmentations"
+    ending = read_json(model.preprocessed / "dataset.json", "file_ending")["file_ending"]
+    cases = sorted(path.name.removesuffix(ending) for path in folder.glob(f"*{ending}"))
     if len(cases) < 5:
         raise UserError(f"{folder} holds {len(cases)} cases, five folds need five: write a {SPLITS_FILE} by hand.")
     folds = generate_crossval_split(cases, seed=12345, n_splits=5)

@@ -36,8 +36,8 @@ def predict(parts: Sequence[Part], devices: Sequence[Device], overwrite: bool, t
     """
     prediction = parts[0].prediction
     make_writable_folder(prediction.output)
-    refuse_submitted([prediction])
     with locked([prediction], typed) as locks, termination_as_exit():
+        refuse_submitted([prediction])
         prepare(prediction, overwrite)
         print(_plan(parts), flush=True)
         with CaseCounter(prediction) as counter:

@@ -11,7 +11,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_sfma.crossval import job_log
 from nnunet_sfma.crossval.images import find_cases
-from nnunet_sfma.crossval.models import Model, read_splits
+from nnunet_sfma.crossval.models import Model, split_of
 from nnunet_sfma.crossval.results import is_newer
 from nnunet_sfma.crossval.whole_files import remove_cut_off
 from nnunet_sfma.errors import UserError
@@ -144,9 +144,12 @@ class Part:
         places = ["-i", str(whole.images), "-o", str(whole.predicted)]
         return ["nnUNetv2_predict", *places, *which, *folds, *part, "-device", whole.device, "--disable_progress_bar"]
 
-    def next_command(self) -> list[str] | None:
-        """The command, or None if all cases have a prediction; what a killed command left cut off is removed first."""
+    def prepare(self) -> None:
+        """Remove what a killed command left cut off."""
         self.prediction.remove_new_cut_off(self.files, self.log)
+
+    def next_command(self) -> list[str] | None:
+        """The command, or None if all cases have a prediction."""
         return None if self.is_finished() else self.command()
 
     def stamp(self) -> object:
@@ -186,9 +189,12 @@ class Postprocessing:
     def is_finished(self) -> bool:
         return is_newer(self.files, [*self.prediction.files(self.prediction.predicted), self.prediction.postprocessing])
 
+    def prepare(self) -> None:
+        """Remove what a killed command left cut off."""
+        self.prediction.remove_new_cut_off(self.files, self.log)
+
     def next_command(self) -> list[str] | None:
         """The command, or None if every case is there and none is older than what it was made from."""
-        self.prediction.remove_new_cut_off(self.files, self.log)
         return None if self.is_finished() else self.command()
 
     def stamp(self) -> object:
@@ -265,7 +271,7 @@ def _folds(model: Model, wanted: Sequence[str] | None) -> tuple[int | str, ...]:
 
 def _all_folds(model: Model) -> list[int | str]:
     if os.environ.get("nnUNet_preprocessed") and (model.preprocessed / SPLITS_FILE).is_file():
-        return list(range(len(read_splits(model))))
+        return list(range(len(split_of(model))))
     names = [path.name.removeprefix("fold_") for path in model.folder.glob("fold_*")]
     numbers = [int(name) for name in names if name.isdigit()]
     if not numbers and "all" not in names:

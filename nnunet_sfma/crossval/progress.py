@@ -65,5 +65,5 @@ def read_progress(fold: Path) -> Progress:
 
 
 def _mean(values: str) -> float | None:
-    numbers = [float(number) for number in NUMBER.findall(values.replace("np.float32", "").replace("np.float64", ""))]
+    numbers = [float(number) for number in NUMBER.findall(values)]
     return float(np.nanmean(numbers)) if numbers and not np.isnan(numbers).all() else None

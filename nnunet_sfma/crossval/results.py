@@ -1,19 +1,19 @@
 """The finished folds of a model brought together, by nnU-Net's commands and ours."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from nnunetv2.utilities.file_path_utilities import folds_tuple_to_string
 
-from nnunet_sfma.crossval.models import Model, read_splits
+from nnunet_sfma.crossval.models import Model, split_of
 
 
 @dataclass(frozen=True)
-class Results:
-    """A job: accumulate the folds of a model, choose the post-processing, evaluate.
+class Accumulation:
+    """A job: bring a model's folds together and choose the post-processing.
 
-    The first two do what ``nnUNetv2_find_best_configuration`` does for a single model, and leave the same files.
+    It does what ``nnUNetv2_find_best_configuration`` does for a single model, and leaves the same files.
 
     Attributes:
         model: whose folds are finished.
@@ -34,18 +34,16 @@ class Results:
         return self.model.notes / f"{self.model.identifier}_results.log"
 
     @property
-    def accumulated(self) -> Path:
+    def folder(self) -> Path:
         """nnU-Net's folder for all folds' predictions, metrics and post-processing."""
         return self.model.folder / f"crossval_results_folds_{folds_tuple_to_string(self.folds)}"
 
-    @property
-    def evaluation(self) -> Path:
-        """Our folder for the evaluation."""
-        return self.model.folder / "evaluation"
+    def prepare(self) -> None:
+        """Nothing misleads it."""
 
     def next_command(self) -> list[str] | None:
-        """The first of the three commands whose result is not there, or is older than what it is made from."""
-        return next((command for command, is_done in self._steps() if not is_done()), None)
+        """The first of the two commands whose result is not there, or is older than what it is made from."""
+        return next(iter(self.commands()), None)
 
     def commands(self) -> list[list[str]]:
         """The commands that are left to be run, in their order."""
@@ -59,68 +57,70 @@ class Results:
     def _steps(self) -> list[tuple[list[str], Callable[[], bool]]]:
         model, numbers = self.model, [str(fold) for fold in self.folds]
         validated = [model.folder / f"fold_{fold}" / "validation" / "summary.json" for fold in self.folds]
-        summary, chosen = self.accumulated / "summary.json", self.accumulated / "postprocessing.pkl"
-        processes = ["-np", str(self.processes)]
-        which = [model.dataset_id, "-c", model.configuration, *model.options]
-        subset = ["-f", *numbers] if len(self.folds) < len(read_splits(model)) else []
+        summary, chosen = self.folder / "summary.json", self.folder / "postprocessing.pkl"
+        which = [model.dataset_id, "-c", model.configuration, *model.options, "-f", *numbers]
         labels = str(model.preprocessed / "gt_segmentations")
+        choose = ["-i", str(self.folder), "-ref", labels, "-np", str(self.processes)]
         return [
-            (
-                ["nnUNetv2_accumulate_crossval_results", *which, "-f", *numbers],
-                lambda: is_newer([summary], validated),
-            ),
-            (
-                ["nnUNetv2_determine_postprocessing", "-i", str(self.accumulated), "-ref", labels, *processes],
-                lambda: is_newer([chosen], [summary]),
-            ),
-            (
-                ["nnunet-sfma", "evaluate", "-d", *which, *subset, *processes],
-                lambda: is_newer([self.evaluation / "evaluation.json"], validated),
-            ),
+            (["nnUNetv2_accumulate_crossval_results", *which], lambda: is_newer([summary], validated)),
+            (["nnUNetv2_determine_postprocessing", *choose], lambda: is_newer([chosen], [summary])),
         ]
 
 
 @dataclass(frozen=True)
-class Report:
-    """A job: one report on all models, made anew each time, because the last one may be on others.
+class MadeAnew:
+    """A job that is done each time, because what is there may have been made otherwise: of other folds, for instance.
 
     Attributes:
-        results: of each model.
-        before: when the report that was there was written, in nanoseconds; None if there was none.
+        title, log: see :class:`nnunet_sfma.crossval.runner.Job`.
+        command: that makes it.
+        path: of what is made.
+        before: when what was there was written, in nanoseconds; None if nothing was.
     """
 
-    results: tuple[Results, ...]
+    title: str
+    log: Path
+    command: tuple[str, ...]
+    path: Path
     before: int | None
 
-    @classmethod
-    def on(cls, results: Sequence[Results]) -> "Report":
-        report = cls(tuple(results), None)
-        return replace(report, before=report.stamp())
-
-    @property
-    def title(self) -> str:
-        return "report"
-
-    @property
-    def folder(self) -> Path:
-        return self.results[0].model.notes
-
-    @property
-    def log(self) -> Path:
-        return self.folder / "report.log"
-
-    @property
-    def path(self) -> Path:
-        return self.folder / "report.html"
-
-    def command(self) -> list[str]:
-        return ["nnunet-sfma", "report", *(str(one.evaluation) for one in self.results), "-o", str(self.path)]
+    def prepare(self) -> None:
+        """Nothing misleads it."""
 
     def next_command(self) -> list[str] | None:
-        return self.command() if self.stamp() == self.before else None
+        """The command, until it has made its file."""
+        return list(self.command) if self.stamp() == self.before else None
 
-    def stamp(self) -> object:
-        return self.path.stat().st_mtime_ns if self.path.is_file() else None
+    def stamp(self) -> int | None:
+        return _written(self.path)
+
+
+def evaluation_folder(model: Model) -> Path:
+    """Where ``nnunet-sfma evaluate`` writes the evaluation of a model."""
+    return model.folder / "evaluation"
+
+
+def evaluation(model: Model, folds: Sequence[int], processes: int) -> MadeAnew:
+    """The job that evaluates a model's folds; measurements of files that have not changed are not repeated."""
+    subset = ["-f", *(str(fold) for fold in folds)] if len(folds) < len(split_of(model)) else []
+    which = ["-d", model.dataset_id, "-c", model.configuration, *model.options, *subset]
+    path = evaluation_folder(model) / "evaluation.json"
+    return MadeAnew(
+        f"{model.trainer} {model.plans} evaluation",
+        model.notes / f"{model.identifier}_evaluation.log",
+        ("nnunet-sfma", "evaluate", *which, "-np", str(processes)),
+        path,
+        _written(path),
+    )
+
+
+def report(models: Sequence[Model]) -> MadeAnew:
+    """The job that reports on all models together."""
+    folder = models[0].notes
+    path = folder / "report.html"
+    evaluations = [str(evaluation_folder(model)) for model in models]
+    command = ("nnunet-sfma", "report", *evaluations, "-o", str(path))
+    return MadeAnew("report", folder / "report.log", command, path, _written(path))
 
 
 def is_newer(made: Sequence[Path], sources: Sequence[Path]) -> bool:
@@ -128,3 +128,7 @@ def is_newer(made: Sequence[Path], sources: Sequence[Path]) -> bool:
     if not all(path.is_file() for path in (*made, *sources)):
         return False
     return min(path.stat().st_mtime for path in made) >= max(path.stat().st_mtime for path in sources)
+
+
+def _written(path: Path) -> int | None:
+    return path.stat().st_mtime_ns if path.is_file() else None

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from nnunet_sfma.crossval import job_log, supervise
 from nnunet_sfma.crossval.devices import Device
+from nnunet_sfma.errors import UserError
 from nnunet_sfma.interruptions import undisturbed
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -26,10 +27,14 @@ class Job(Protocol):
     Attributes:
         title: for people.
         log: the file that the output of its commands is appended to.
+        workplace: the results that it writes to; only asked for on a cluster.
     """
 
     title: str
     log: Path
+
+    def prepare(self) -> None:
+        """Called before :meth:`next_command` when the job is about to be run: removes what would mislead it."""
 
     def next_command(self) -> list[str] | None:
         """The command that brings the job on from what lies on the disk; None if there is nothing left to do."""
@@ -40,10 +45,17 @@ class Job(Protocol):
 
 @dataclass(frozen=True)
 class Failure:
-    """A job that did not finish."""
+    """A job that did not finish.
+
+    Attributes:
+        job: which one.
+        reason: why, as the end of a sentence.
+        signal: the name of the signal that ended it, if one did.
+    """
 
     job: Job
     reason: str
+    signal: str | None = None
 
     def describe(self) -> str:
         """The job, the reason and the last lines of its log."""
@@ -154,28 +166,38 @@ def program(command: Sequence[str]) -> list[str]:
 def _start_next(run: Run, device: Device, keep_open: Sequence[int]) -> None:
     while run.waiting:
         job = run.waiting.popleft()
-        command = job.next_command()
-        if command:
-            run.running[device] = JobProcess.start(job, command, device, keep_open)
-            return
+        try:
+            job.prepare()
+            command = job.next_command()
+            if command:
+                run.running[device] = JobProcess.start(job, command, device, keep_open)
+                return
+        except (UserError, OSError) as error:
+            run.failures.append(Failure(job, f"could not be started ({error})"))
 
 
 def _judge(run: Run, ended: JobProcess) -> None:
     """Sort a job whose command ended: it has failed, or it goes on; a finished one is noticed at its next start."""
-    reason = _why_not_continued(ended)
+    name = _signal(ended.process.returncode)
+    reason = _why_not_continued(ended, name)
     if reason:
-        run.failures.append(Failure(ended.job, reason))
+        run.failures.append(Failure(ended.job, reason, name))
     else:
         run.waiting.appendleft(ended.job)
 
 
-def _why_not_continued(ended: JobProcess) -> str | None:
+def _why_not_continued(ended: JobProcess, name: str | None) -> str | None:
     code = ended.process.returncode
     if code == 0:
         return "the command ended well, but left results out" if ended.job.next_command() == ended.command else None
-    if code < 128:
+    if name is None:
         return f"ended with exit code {code}"
-    name = signal.Signals(code - 128).name
     if name in ON_PURPOSE:
         return f"ended by {name}"
     return f"killed by {name} before it got on" if ended.job.stamp() == ended.stamp else None
+
+
+def _signal(code: int) -> str | None:
+    """The signal that ended the command, or its supervisor."""
+    number = -code if code < 0 else code - 128
+    return signal.Signals(number).name if number in signal.valid_signals() and number > 0 else None

@@ -5,18 +5,18 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
-from nnunet_sfma.crossval.cross_validate import CrossValidation, finish
+from nnunet_sfma.crossval.cross_validate import CrossValidation, finish, keep_splits
 from nnunet_sfma.crossval.devices import Device
-from nnunet_sfma.crossval.lock import locked
-from nnunet_sfma.crossval.models import keep_split
+from nnunet_sfma.crossval.lock import locked, locked_by_task
 from nnunet_sfma.crossval.runner import Job, run_jobs
-from nnunet_sfma.crossval.slurm_jobs import Submission, note, refuse_submitted
+from nnunet_sfma.crossval.slurm_jobs import Submission, cancel, note, refuse_submitted
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.sentences import last_line
 
 SECONDS_UNTIL_SLURM_KILLS = 600
+RUNS_IN_VAIN = 5
 TIMEOUTS = 10_000  # a training ends by its number of epochs, not by the number of its time limits
 OUR_OWN = ("array", "dependency", "job-name", "output", "error", "open-mode", "signal")
 TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<parts>\d+(?::\d+){0,2})")
@@ -60,10 +60,12 @@ class Task:
 
     Attributes:
         job: a fold, or a part of a prediction.
+        runs_in_vain: how often running it was ended before the job had got on; an early preemption does that.
         stamp: the job's at the start of this run.
     """
 
     job: Job
+    runs_in_vain: int = 0
     stamp: object = None
 
     def __call__(self) -> str:
@@ -73,27 +75,22 @@ class Task:
             UserError: if it cannot be; the end of its log is printed.
         """
         self.stamp = self.job.stamp()
-        with self.held() as locks:
+        with locked_by_task(self.job.workplace, self.job.log) as locks:
             failures = run_jobs([self.job], [Device("slurm")], lambda run: None, locks)
         for failure in failures:
             print(failure.describe(), flush=True)
-            if "SIGTERM" in failure.reason:
+            if failure.signal == "SIGTERM":
                 # SLURM announces the end of a job so, and then requeues it or not; leaving early would be a failure
                 time.sleep(SECONDS_UNTIL_SLURM_KILLS)
             raise UserError(f"{failure.job.title} {failure.reason}.")
         return self.job.title
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[list[int]]:
-        """What has to be held while the job runs."""
-        with locked([self.job.workplace], "", shared=True) as locks:
-            yield locks
-
     def checkpoint(self):
-        """Queue the task again, unless it did not get on: its time limit would never suffice."""
+        """Queue the task again, unless it did not get on a few times running: its time limit would never suffice."""
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(Task(self.job)) if self.job.stamp() != self.stamp else None
+        runs_in_vain = self.runs_in_vain + 1 if self.job.stamp() == self.stamp else 0
+        return DelayedSubmission(Task(self.job, runs_in_vain)) if runs_in_vain <= RUNS_IN_VAIN else None
 
 
 @dataclass
@@ -103,7 +100,7 @@ class Finish:
     validation: CrossValidation
 
     def __call__(self) -> str:
-        return str(finish(self.validation, []))
+        return str(finish(self.validation))
 
     def checkpoint(self):
         """It does again only what is not there."""
@@ -121,20 +118,30 @@ def submit(validation: CrossValidation, request: Request, typed: str) -> list[st
     Raises:
         UserError: if submitit or SLURM is not there, SLURM refuses, or work on these results is under way.
     """
-    refuse_submitted(validation.models)
     folder = validation.models[0].notes
     name = f"nnunet-sfma-{validation.models[0].dataset_id}"
     with locked(validation.models, typed):
-        keep_split(validation.models[0])
+        refuse_submitted(validation.models)
+        keep_splits(validation.models)
         folds = validation.unfinished()
         tasks = submit_array(folder / "slurm", name, [Task(fold) for fold in folds], request)
-        last = submit_after(folder / "slurm", name, Finish(validation), tasks, request)
-        now = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
-        for model in validation.models:
-            ids = {str(fold.number): id for fold, id in zip(folds, tasks, strict=True) if fold.model == model}
-            note(model, Submission(name, typed, now, ids, last))
+        with cancelled_on_failure(tasks):
+            last = submit_after(folder / "slurm", name, Finish(validation), tasks, request)
+            for model in validation.models:
+                ids = {str(fold.number): id for fold, id in zip(folds, tasks, strict=True) if fold.model == model}
+                note(model, Submission.of(name, typed, ids, last))
     lines = [f"{fold.title}: job {id}" for fold, id in zip(folds, tasks, strict=True)]
     return [*lines, f"results and report: job {last}, after all of them", f"Logs: {folder / 'slurm'}"]
+
+
+@contextlib.contextmanager
+def cancelled_on_failure(jobs: Sequence[str]) -> Iterator[None]:
+    """Leave no jobs in the queue that nobody would know of."""
+    try:
+        yield
+    except BaseException:
+        cancel(jobs)
+        raise
 
 
 def submit_array(folder: Path, name: str, tasks: Sequence[Task], request: Request) -> list[str]:
@@ -222,4 +229,6 @@ def _as_user_error() -> Iterator[None]:
     try:
         yield
     except (FailedJobError, FailedSubmissionError) as error:
-        raise UserError(f"SLURM refused the jobs ({str(error).strip().splitlines()[-1]}): check the options.") from None
+        raise UserError(f"SLURM refused the jobs ({last_line(error)}): check the options.") from None
+    except OSError as error:
+        raise UserError(f"Could not submit ({error}): make room, or submit from a machine with sbatch.") from None

@@ -1,17 +1,17 @@
 """The jobs that were submitted to SLURM: what was noted down, what SLURM says of them, and their end."""
 
-import getpass
 import json
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 
 from nnunet_sfma.crossval.lock import Workplace
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.files import replace_text
-from nnunet_sfma.sentences import first_few
+from nnunet_sfma.sentences import first_few, last_line
 
 FIELDS = "%i|%j|%T|%r|%N"
 
@@ -33,6 +33,11 @@ class Submission:
     submitted: str
     folds: Mapping[str, str]
     finish: str
+
+    @classmethod
+    def of(cls, name: str, command: str, folds: Mapping[str, str], finish: str) -> "Submission":
+        """A submission of this moment."""
+        return cls(name, command, f"{datetime.now():%Y-%m-%d %H:%M:%S}", folds, finish)
 
     @property
     def ids(self) -> list[str]:
@@ -86,7 +91,7 @@ def live_jobs(submission: Submission | None) -> dict[str, SlurmJob]:
     """
     if submission is None or not shutil.which("squeue"):
         return {}
-    listed = _call(["squeue", "--noheader", "--array", f"--user={getpass.getuser()}", f"--format={FIELDS}"])
+    listed = _call(["squeue", "--noheader", "--array", f"--name={submission.name}", f"--format={FIELDS}"])
     jobs = [SlurmJob(*line.split("|")) for line in listed.splitlines() if line.count("|") == FIELDS.count("|")]
     return {job.id: job for job in jobs if job.id in submission.ids and job.name == submission.name}
 
@@ -107,14 +112,20 @@ def refuse_submitted(workplaces: Sequence[Workplace]) -> None:
             )
 
 
-def cancel(jobs: Sequence[SlurmJob]) -> None:
-    """End these jobs and no others."""
-    _call(["scancel", *(job.id for job in jobs)])
+def cancel(jobs: Iterable[str]) -> None:
+    """End the jobs with these ids and no others.
+
+    Raises:
+        UserError: if SLURM refuses, for instance because they are somebody else's.
+    """
+    jobs = list(jobs)
+    if jobs:
+        _call(["scancel", *jobs])
 
 
 def _call(command: list[str]) -> str:
     try:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
     except (OSError, subprocess.CalledProcessError) as error:
-        reason = (getattr(error, "stderr", "") or str(error)).strip().splitlines()[-1]
+        reason = last_line(getattr(error, "stderr", "") or error)
         raise UserError(f"{command[0]} failed ({reason}): try again when SLURM answers.") from None

@@ -3,13 +3,14 @@
 import os
 import signal
 import socket
+import subprocess
 import time
 from collections.abc import Sequence
 
 from nnunet_sfma.crossval import job_log
 from nnunet_sfma.crossval.folds import Fold
 from nnunet_sfma.crossval.lock import holder
-from nnunet_sfma.crossval.models import Model, folds_of
+from nnunet_sfma.crossval.models import Model, split_of
 from nnunet_sfma.crossval.slurm_jobs import SlurmJob, cancel, live_jobs, read_submission
 from nnunet_sfma.crossval.table import Row, row_of
 from nnunet_sfma.errors import UserError
@@ -53,6 +54,8 @@ def status(models: Sequence[Model]) -> list[Row]:
 def cancel_all(models: Sequence[Model]) -> list[str]:
     """End what ``nnunet-sfma crossval`` started for these models, and nothing else.
 
+    What one call of crossval started for several models ends together.
+
     Returns:
         What was ended, a line each.
 
@@ -65,9 +68,8 @@ def cancel_all(models: Sequence[Model]) -> list[str]:
         if by and "pid" in by:
             lines.append(_stop_driver(model, by))
         live = live_jobs(read_submission(model))
-        if live:
-            cancel(list(live.values()))
-            lines.append(f"Cancelled job {', '.join(live)}.")
+        cancel(live)
+        lines += [f"Cancelled job {', '.join(live)}."] if live else []
     return lines or ["Nothing was running."]
 
 
@@ -76,7 +78,7 @@ def _rows(model: Model) -> list[Row]:
     submission = read_submission(model)
     live = live_jobs(submission)
     rows = []
-    for number in folds_of(model, None):
+    for number in range(len(split_of(model))):
         fold = Fold(model, number)
         job = live.get(submission.folds.get(str(number), "")) if submission else None
         rows.append(_row(fold, by, job))
@@ -89,17 +91,30 @@ def _row(fold: Fold, by: dict | None, job: SlurmJob | None) -> Row:
         return row_of(fold, stage.value)
     if job:
         return row_of(fold, QUEUED.get(job.state, job.state.lower()), job.describe(), job.state == "RUNNING")
+    if by is not None and job_log.runs_since(fold.log, by.get("since", "")):
+        return row_of(fold, "training", by.get("host", "cluster"), is_running=True)
     code = job_log.exit_code(fold.log)
-    if by and "pid" in by:
-        runs = fold.log.is_file() and code is None
-        return row_of(fold, "training" if runs else "waiting", by["host"], runs)
-    return row_of(fold, f"failed ({code})" if code else stage.value)
+    if code and (not by or job_log.begun(fold.log) >= by["since"]):
+        return row_of(fold, f"failed ({code})")
+    return row_of(fold, "waiting" if by else stage.value)
+
+
+def _is_ours(pid: int) -> bool:
+    """Whether the process is one of ours: the number of a driver that has just died may be another's."""
+    running = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True)
+    return "nnunet" in running.stdout
 
 
 def _stop_driver(model: Model, by: dict) -> str:
     if by["host"] != socket.gethostname():
         raise UserError(f"{model.identifier} is being trained on {by['host']}: cancel it there.")
-    os.kill(by["pid"], signal.SIGTERM)
+    try:
+        if _is_ours(by["pid"]):
+            os.kill(by["pid"], signal.SIGTERM)
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        raise UserError(f"Process {by['pid']} is somebody else's: ask them to end it.") from None
     patience = time.monotonic() + SECONDS_TO_STOP
     while holder(model) and time.monotonic() < patience:
         time.sleep(0.2)

@@ -27,9 +27,11 @@ def main(driver: int, command: list[str]) -> int:
         command: program and arguments.
 
     Returns:
-        The command's exit code, as a shell gives it: 128 + number if a signal ended it.
+        The command's exit code, as a shell gives it: 128 + number if a signal ended it; 129 if the driver is gone.
     """
     signal.signal(signal.SIGTERM, _leave)
+    # a cluster announces the end of a job with it to all processes, and the driver alone acts on it
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     process = subprocess.Popen(command, start_new_session=True, preexec_fn=_tie_to_parent)
     try:
         while process.poll() is None:
@@ -39,7 +41,7 @@ def main(driver: int, command: list[str]) -> int:
     finally:
         _end_group(process)
     code = process.returncode if process.returncode >= 0 else 128 - process.returncode
-    print(f"{ENDED}{code}]", flush=True)
+    print(f"\n{ENDED}{code}]", flush=True)
     return code
 
 
@@ -48,8 +50,7 @@ def _leave(number: int, frame) -> None:
 
 
 def _tie_to_parent() -> None:
-    """Linux ends the command with this process, even if this process is killed; a preemption warning is not for it."""
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    """Linux ends the command with this process, even if this process is killed."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 

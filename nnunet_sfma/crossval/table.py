@@ -1,12 +1,13 @@
 """The table of folds that a driver keeps up to date and that ``nnunet-sfma status`` prints."""
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
@@ -17,7 +18,8 @@ from nnunet_sfma.evaluation.fold_stage import Stage
 WIDTH_OF_A_FILE = 200
 SECONDS_BETWEEN_LINES = 60
 SECONDS_BETWEEN_TABLES = 1
-NUMBERS = ("Fold", "Epoch", "Loss", "Pseudo Dice", "Left", "Idle")
+COLUMNS = ("Fold", "State", "Epoch", "Loss", "Dice", "Left", "Idle", "Where")
+NUMBERS = ("Fold", "Epoch", "Loss", "Dice", "Left", "Idle")
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Row:
     Attributes:
         trainer, plans, configuration, fold: which one.
         state: in a word or two.
-        epoch: number of whole epochs; None before the first log.
+        epoch: number of whole epochs; None if the log does not tell.
         num_epochs: length of the training, if the plans say it.
         loss: training loss of the last whole epoch.
         dice: pseudo Dice of the last whole epoch.
@@ -54,43 +56,50 @@ def row_of(fold: Fold, state: str, where: str = "", is_running: bool = False) ->
     """The row of a fold that is in this state."""
     model = fold.model
     row = {"trainer": model.trainer, "plans": model.plans, "configuration": model.configuration, "fold": fold.number}
-    progress = fold.progress()
-    if is_running and progress.predicting:
-        state = "validating"
+    progress, num_epochs = fold.progress(), model.num_epochs
+    is_trained = progress.predicting or state in (Stage.TRAINED.value, Stage.FINISHED.value)
     return Row(
         **row,
-        state=state,
-        epoch=model.num_epochs if state == Stage.FINISHED.value else progress.epoch,
-        num_epochs=model.num_epochs,
+        state="validating" if is_running and progress.predicting else state,
+        epoch=num_epochs if is_trained else progress.epoch,
+        num_epochs=num_epochs,
         loss=progress.loss,
         dice=progress.dice,
-        seconds_left=progress.seconds_left(model.num_epochs) if is_running and not progress.predicting else None,
+        seconds_left=progress.seconds_left(num_epochs) if is_running and not is_trained else None,
         idle_seconds=time.time() - progress.last_change if is_running and progress.last_change else None,
         where=where,
     )
 
 
-def to_table(rows: Sequence[Row]) -> Table:
-    """The rows for a terminal."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("Trainer", "Plans", "Fold", "State", "Epoch", "Loss", "Pseudo Dice", "Left", "Idle", "Where"):
-        table.add_column(name, justify="right" if name in NUMBERS else "left", no_wrap=True)
+def to_tables(rows: Sequence[Row]) -> Group:
+    """A table for each model, narrow enough for a small terminal."""
+    by_model: dict[str, Table] = {}
     for row in rows:
-        table.add_row(row.trainer, row.plans, *cells(row))
-    return table
+        model = f"{row.trainer} {row.plans} {row.configuration}"
+        if model not in by_model:
+            by_model[model] = Table(box=None, pad_edge=False, title=model, title_justify="left", title_style="bold")
+            for name in COLUMNS:
+                by_model[model].add_column(name, justify="right" if name in NUMBERS else "left", no_wrap=True)
+        by_model[model].add_row(*cells(row))
+    return Group(*by_model.values())
 
 
 def print_rows(rows: Sequence[Row]) -> None:
-    """The table, as wide as it has to be where it does not go to a terminal."""
+    """The tables, as wide as they have to be where they do not go to a terminal."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=WIDTH_OF_A_FILE)
-    console.print(to_table(rows))
+    console.print(to_tables(rows))
 
 
 def to_json(rows: Sequence[Row]) -> str:
-    """The rows for scripts."""
-    return json.dumps([asdict(row) for row in rows], indent=2)
+    """The rows for scripts; a loss that is no number is null."""
+    entries = [asdict(row) for row in rows]
+    for entry in entries:
+        for key, value in entry.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                entry[key] = None
+    return json.dumps(entries, indent=2)
 
 
 def cells(row: Row) -> list[str]:
@@ -115,6 +124,7 @@ class LiveTable:
         self._live = Live(console=self._console, auto_refresh=False) if self._console.is_terminal else None
         self._states: dict[Fold, str] = {}
         self._shown = 0.0
+        self._is_read = True
 
     def __enter__(self) -> "LiveTable":
         if self._live:
@@ -126,7 +136,16 @@ class LiveTable:
             self._live.stop()
 
     def show(self, run: Run) -> None:
-        """Show the state of a run."""
+        """Show the state of a run; nobody who stops reading and no log that is moved away stops the trainings."""
+        try:
+            if self._is_read:
+                self._show(run)
+        except BrokenPipeError:
+            self._is_read = False
+        except OSError:
+            pass
+
+    def _show(self, run: Run) -> None:
         pause = SECONDS_BETWEEN_TABLES if self._live else SECONDS_BETWEEN_LINES
         states = {fold: _state(fold, run) for fold in self._folds}
         changed = [fold for fold in self._folds if states[fold] != self._states.get(fold)]
@@ -136,7 +155,7 @@ class LiveTable:
         shown = self._folds if self._live else [*changed, *(fold for fold in running if fold not in changed)]
         rows = [row_of(fold, states[fold], running.get(fold, ""), fold in running) for fold in shown]
         if self._live:
-            self._live.update(to_table(rows), refresh=True)
+            self._live.update(to_tables(rows), refresh=True)
         else:
             print(*(_line(row) for row in rows), sep="\n", flush=True)
         self._states, self._shown = states, time.monotonic()

@@ -10,9 +10,9 @@ from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.fold_stage import CHECKPOINTS, Stage, fold_stage
 from nnunet_sfma.evaluation.measure import EvaluatedCase
 from nnunet_sfma.evaluation.sources import Source, if_there, read_json, read_plans
-from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
+from nnunet_sfma.nnunet_folders import dataset_id, dataset_name, nnunet_folder
 from nnunet_sfma.sentences import first_few
-from nnunet_sfma.split_record import SPLITS_FILE, read_split_record, split_checksum
+from nnunet_sfma.split_record import SPLITS_FILE, read_split_record, read_splits, split_checksum
 from nnunet_sfma.trainers.checkpoints import FINAL
 
 CURVES = ("train_losses", "val_losses", "mean_fg_dice", "ema_fg_dice", "train_dice", "lrs")
@@ -42,9 +42,9 @@ def from_cross_validation(
     if configuration not in plans["configurations"]:
         raise UserError(f"{model / 'plans.json'} has no configuration '{configuration}': restore it, or train again.")
     preprocessed = nnunet_folder("nnUNet_preprocessed") / name
-    splits = _splits(preprocessed)
+    splits = read_splits(preprocessed / SPLITS_FILE)
     wanted = _wanted(folds, len(splits))
-    command = f"nnUNetv2_train {name[7:10].lstrip('0')} {configuration} {{}} -tr {trainer} -p {plans_name}"
+    command = f"nnUNetv2_train {dataset_id(name)} {configuration} {{}} -tr {trainer} -p {plans_name}"
     ending = dataset_json["file_ending"]
     states = [
         _state(model, number, splits[number]["val"], ending, plans, trainer, configuration, command)
@@ -87,21 +87,6 @@ def from_cross_validation(
         raw=raw if raw.is_dir() else None,
         images=raw / "imagesTr",
     )
-
-
-def _splits(preprocessed: Path) -> list[dict]:
-    path = preprocessed / SPLITS_FILE
-    if not path.is_file():
-        raise UserError(f"There is no {path}: nnU-Net writes it with the first fold, or nnunet-sfma splits does.")
-    splits = read_json(path)
-    sides = [fold.get(side) for fold in splits for side in ("train", "val")] if _is_list_of(dict, splits) else []
-    if not sides or not all(_is_list_of(str, side) for side in sides):
-        raise UserError(f"{path} is damaged: restore it, or make the splits again.")
-    return splits
-
-
-def _is_list_of(kind: type, entries) -> bool:
-    return isinstance(entries, list) and all(isinstance(entry, kind) for entry in entries)
 
 
 def _wanted(folds: Sequence[int] | None, number: int) -> list[int]:

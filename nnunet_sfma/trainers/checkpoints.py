@@ -17,6 +17,7 @@ FINAL = "checkpoint_final.pth"
 LATEST = "checkpoint_latest.pth"
 PREVIOUS = "checkpoint_previous.pth"
 BEST = "checkpoint_best.pth"
+REPLACED = "checkpoint_replaced.pth"
 UNREADABLE = (
     EOFError,
     OSError,
@@ -77,9 +78,42 @@ def _keep_as_previous(path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
+def replace_training(folder: Path) -> None:
+    """Make room for a training from the start: of an earlier one there is nothing to continue from or to fall back to.
+
+    Its final checkpoint, by which a fold counts as trained, is kept under another name until the new training ends.
+    """
+    (folder / PREVIOUS).unlink(missing_ok=True)
+    if (folder / FINAL).is_file():
+        (folder / FINAL).replace(folder / REPLACED)
+
+
+def set_aside_damaged(folder: Path) -> list[str]:
+    """Rename checkpoints that nnU-Net would continue from or validate although they are damaged, to ``*.damaged``.
+
+    Trainers of ours go back from a damaged latest checkpoint to the one before it by themselves; nnU-Net's own, which
+    keep none and may be stopped while they write, go on from the best then, or start again.
+
+    Returns:
+        A sentence for each.
+    """
+    sentences = []
+    for name in (FINAL, *([] if (folder / PREVIOUS).is_file() else [LATEST, BEST])):
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            read_checkpoint(path)
+            break  # it is the one that will be used
+        except DamagedCheckpointError as error:
+            path.replace(path.with_name(f"{name}.damaged"))
+            sentences.append(f"{path} is damaged ({error}) and now called {name}.damaged.")
+    return sentences
+
+
 def remove_leftovers(folder: Path) -> None:
-    """Remove what a finished fold does not need: the checkpoint before the latest, and files half written."""
-    for path in (folder / PREVIOUS, *folder.glob("*.partial")):
+    """Remove what a finished fold does not need: replaced and previous checkpoints, and files half written."""
+    for path in (folder / PREVIOUS, folder / REPLACED, *folder.glob("*.partial")):
         path.unlink(missing_ok=True)
 
 

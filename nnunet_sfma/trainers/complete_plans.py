@@ -1,7 +1,9 @@
 """Makes the plans that a trainer receives complete, so that the model saved from them rebuilds itself."""
 
 import math
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from pydoc import locate
@@ -18,6 +20,7 @@ from nnunet_sfma.presets import load_preset, preset_names
 from nnunet_sfma.trainers.recipe import Recipe
 
 NNUNETS_OWN_NETWORKS = "dynamic_network_architectures."
+TIMES_TO_READ, SECONDS_TO_WRITE = 5, 0.3
 
 
 class MissingLibraryError(UserError):
@@ -214,8 +217,17 @@ def _saved_blocks(model_folder: Path, configuration: str) -> tuple[dict, dict] |
     saved = model_folder / "plans.json"
     if not saved.is_file():
         return None
-    blocks = load_json(str(saved))["configurations"].get(configuration, {})
+    blocks = _read_saved(saved)["configurations"].get(configuration, {})
     return (blocks["architecture"], blocks["training"]) if "training" in blocks else None
+
+
+def _read_saved(path: Path) -> dict:
+    """The plans of a model; another fold of it, which starts at the same time, may be writing them."""
+    for _ in range(TIMES_TO_READ):
+        with suppress(ValueError):
+            return load_json(str(path))
+        time.sleep(SECONDS_TO_WRITE)
+    raise UserError(f"{path} is damaged: restore it, or remove it before you train again.")
 
 
 def _network(resolved: dict) -> str:

@@ -21,7 +21,13 @@ from torch.nn.parallel import DistributedDataParallel
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.nnunet_folders import make_writable_folder, nnunet_folder
 from nnunet_sfma.split_record import refuse_other_folds
-from nnunet_sfma.trainers.checkpoints import LATEST, PREVIOUS, find_whole, remove_leftovers, replace_checkpoint
+from nnunet_sfma.trainers.checkpoints import (
+    LATEST,
+    find_whole,
+    remove_leftovers,
+    replace_checkpoint,
+    replace_training,
+)
 from nnunet_sfma.trainers.complete_plans import build_network, check_network, complete_plans, read_recipe
 from nnunet_sfma.trainers.epoch_length import count_slices
 from nnunet_sfma.trainers.online_dice import dice_per_class, hard_counts
@@ -143,8 +149,7 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         if self.local_rank == 0:
             Path(self.output_folder, "validation", "summary.json").unlink(missing_ok=True)
             if not self.continues:
-                # of another training: nothing to fall back to
-                Path(self.output_folder, PREVIOUS).unlink(missing_ok=True)
+                replace_training(Path(self.output_folder))
 
     def on_train_end(self) -> None:
         """End the training; of the checkpoints stay the final and the best, as nnU-Net leaves them."""

@@ -2,14 +2,16 @@
 # A real SLURM cluster of one node on this machine, from Debian's packages, for the tests; needs root.
 #   single_node_slurm.sh start FOLDER    installs SLURM if it is not there, starts it, waits until the node is idle
 #   single_node_slurm.sh stop FOLDER     ends it
-# Its configuration is FOLDER/slurm.conf: export SLURM_CONF=FOLDER/slurm.conf to talk to it. Nothing in /etc is changed.
+# Its configuration is FOLDER/slurm.conf: export SLURM_CONF=FOLDER/slurm.conf to talk to it. It has ports and a key of its
+# own, and nothing in /etc is changed: another SLURM on this machine is not disturbed.
 set -euo pipefail
 action=${1:?start or stop} folder=$(realpath -m "${2:?a folder for its configuration, state and logs}")
 export SLURM_CONF=$folder/slurm.conf
 
 stop() {
-  scontrol shutdown || true
-  [ ! -f "$folder/munged.pid" ] || kill "$(cat "$folder/munged.pid")" || true
+  for pid in "$folder"/slurmctld.pid "$folder"/slurmd.pid "$folder"/munge/munged.pid; do
+    [ ! -f "$pid" ] || kill "$(cat "$pid")" || true
+  done
 }
 
 install() {
@@ -27,6 +29,8 @@ SlurmctldHost=$host(127.0.0.1)
 AuthType=auth/munge
 AuthInfo=socket=$folder/munge/socket
 SlurmUser=root
+SlurmctldPort=16817
+SlurmdPort=16818
 StateSaveLocation=$folder/controller
 SlurmdSpoolDir=$folder/node
 SlurmctldPidFile=$folder/slurmctld.pid
@@ -49,10 +53,10 @@ CONF
 
 start() {
   mkdir -p "$folder/controller" "$folder/node" "$folder/munge"
-  chmod 755 "$folder" && chown munge: "$folder/munge"
+  (umask 077 && dd if=/dev/urandom of="$folder/munge/key" bs=128 count=1 status=none)
+  chmod 755 "$folder" && chown -R munge: "$folder/munge"
   runuser -u munge -- munged --socket "$folder/munge/socket" --pid-file "$folder/munge/munged.pid" \
-    --log-file "$folder/munge/munged.log" --seed-file "$folder/munge/munged.seed"
-  cp "$folder/munge/munged.pid" "$folder/munged.pid"
+    --log-file "$folder/munge/munged.log" --seed-file "$folder/munge/munged.seed" --key-file "$folder/munge/key"
   slurmctld && sleep 2 && slurmd
   for _ in $(seq 30); do
     sinfo --noheader --format %t 2>/dev/null | grep -q idle && return

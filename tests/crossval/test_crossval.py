@@ -12,8 +12,10 @@ import subprocess
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+import torch
 
 from nnunet_sfma.cli import main
+from nnunet_sfma.crossval.folds import Fold
 from tests.crossval.conftest import (
     CROSSVAL,
     files_of,
@@ -57,7 +59,12 @@ def test_killed_twice_ends_like_an_undisturbed_one(two_folds, start, capsys):
     main([*CROSSVAL, "--dry-run"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == [f"# {TRAINER} tiny fold {fold} is finished" for fold in (0, 1)]
-    assert len(lines) == 3 and lines[2].startswith("nnunet-sfma report ")
+    # of other folds or by other conventions, for all that can be known
+    assert [line.split()[1] for line in lines[2:]] == ["evaluate", "report"]
+
+    with pytest.MonkeyPatch.context() as elsewhere:
+        elsewhere.delenv("nnUNet_preprocessed")
+        assert [row["state"] for row in rows(capsys)] == ["finished", "finished"]
 
     shutil.rmtree(two_folds.results / two_folds.plain)
     for fold in (0, 1):
@@ -82,18 +89,20 @@ def test_killed_twice_ends_like_an_undisturbed_one(two_folds, start, capsys):
         assert len(log["train_losses"]) == 3
 
 
-def test_second_driver_refuses_and_cancel_ends_the_first(two_folds, start, capsys):
-    driver = start(*CROSSVAL)
-    wait_for(lambda: has_line(fold_log(two_folds, 0), ": Epoch 0"))
+def test_second_driver_refuses_and_cancel_ends_the_first(two_folds, plan, start, capsys):
+    plan("training.num_epochs=1000", name="long")
+    driver = start(*CROSSVAL, "-p", "long")
+    wait_for(lambda: has_line(fold_log(two_folds, 0, "long"), ": Epoch 0"))
     first, second = rows(capsys)
     assert (first["state"], second["state"]) == ("training", "waiting")
-    refused = start(*CROSSVAL)
+    refused = start(*CROSSVAL, "-p", "long")
     printed = refused.communicate()[0].splitlines()[-1]
     assert refused.returncode == 1
     assert f"are being worked on by process {driver.pid} on " in printed and "--cancel" in printed
     main(["status", "-d", "1", "--cancel"])
     assert driver.wait(20) == 128 + signal.SIGTERM
-    assert [row["state"] for row in rows(capsys)][1] == "not trained"
+    assert rows(capsys)[0]["state"] in ("not trained", "interrupted")
+    assert rows(capsys)[1]["state"] == "not trained"
     capsys.readouterr()
     main(["status", "-d", "1", "--cancel"])
     assert "Nothing was running." in capsys.readouterr().err
@@ -115,8 +124,94 @@ def test_fold_on_bad_data_does_not_stop_the_others(two_folds, start, capsys):
     assert not (model_folder(two_folds) / "evaluation").exists()
 
 
+def test_status_tells_failed_from_waiting_while_others_run(two_folds, capsys):
+    from nnunet_sfma.crossval.lock import locked
+    from nnunet_sfma.crossval.models import find_models, keep_split
+
+    (model,) = find_models(1, [TRAINER], ["tiny"], "2d")
+    keep_split(model)
+    log = fold_log(two_folds, 0)
+    log.write_text("\n[2020-01-01 00:00:00]\n$ nnUNetv2_train\n")
+    with locked([model], "crossval"):
+        assert [row["state"] for row in rows(capsys)] == ["waiting", "waiting"]
+        log.write_text("\n[2020-01-01 00:00:00]\n$ nnUNetv2_train\n[ended with exit code 1]\n")
+        assert [row["state"] for row in rows(capsys)] == ["waiting", "waiting"]
+        log.write_text("\n[2099-01-01 00:00:00]\n$ nnUNetv2_train\n[ended with exit code 1]\n")
+        assert [row["state"] for row in rows(capsys)] == ["failed (1)", "waiting"]
+        log.write_text("\n[2099-01-01 00:00:00]\n$ nnUNetv2_train\n")
+        assert [row["state"] for row in rows(capsys)] == ["training", "waiting"]
+    assert [row["state"] for row in rows(capsys)] == ["not trained", "not trained"]
+
+
+def _pretend_trained(workspace) -> Fold:
+    """A fold with plans, checkpoint and predictions, as far as files tell."""
+    from nnunet_sfma.crossval.models import find_models, keep_split
+
+    (model,) = find_models(1, [TRAINER], ["tiny"], "2d")
+    keep_split(model)
+    fold = Fold(model, 0, "cpu")
+    (fold.folder / "validation").mkdir(parents=True)
+    torch.save({"network_weights": {}}, fold.folder / "checkpoint_final.pth")
+    for name in ("case_0.nii.gz", "case_1.nii.gz", "summary.json"):
+        (fold.folder / "validation" / name).touch()
+    shutil.copy(model.preprocessed / "tiny.json", model.folder / "plans.json")
+    return fold
+
+
+def test_folds_of_other_plans_or_another_split_are_refused(two_folds, plan):
+    fold = _pretend_trained(two_folds)
+    assert fold.next_command() is None
+    main([*CROSSVAL, "--dry-run"])
+    splits = two_folds.preprocessed / two_folds.plain / "splits_final.json"
+    kept = splits.read_text()
+    splits.write_text(json.dumps(json.loads(kept)[::-1]))
+    with pytest.raises(SystemExit, match="The split was changed since folds of .* were trained"):
+        main([*CROSSVAL, "--dry-run"])
+    splits.write_text(kept)
+    plans = json.loads((fold.model.preprocessed / "tiny.json").read_text())
+    plans["configurations"]["2d"]["training"]["num_epochs"] = 50
+    (fold.model.preprocessed / "tiny.json").write_text(json.dumps(plans))
+    with pytest.raises(SystemExit, match=r"were trained with other plans than tiny holds now \(training\)"):
+        main([*CROSSVAL, "--dry-run"])
+
+
+def test_case_that_is_validated_twice_is_refused(two_folds):
+    splits = two_folds.preprocessed / two_folds.plain / "splits_final.json"
+    first, _ = json.loads(splits.read_text())
+    splits.write_text(json.dumps([first, first]))
+    with pytest.raises(SystemExit, match="case_0 is validated in fold 1 and in an earlier one"):
+        main([*CROSSVAL, "--dry-run"])
+
+
+def test_repeated_validation_does_not_count_as_getting_on(two_folds):
+    fold = _pretend_trained(two_folds)
+    validation = fold.folder / "validation"
+    (validation / "case_1.nii.gz").unlink()
+    fold.prepare()
+    assert not (validation / "summary.json").exists()
+    assert fold.next_command()[-1] == "--val"
+    before = fold.stamp()
+    os.utime(validation / "case_0.nii.gz", (1, 1))
+    assert fold.stamp() == before
+    (validation / "case_1.nii.gz").touch()
+    assert fold.stamp() != before
+
+
+@pytest.mark.parametrize("others, how", [(["checkpoint_latest.pth"], "--c"), ([], None)])
+def test_damaged_final_checkpoint_is_set_aside(two_folds, others, how, capsys):
+    fold = _pretend_trained(two_folds)
+    for name in others:
+        shutil.copy(fold.folder / "checkpoint_final.pth", fold.folder / name)
+    final = fold.folder / "checkpoint_final.pth"
+    final.write_bytes(final.read_bytes()[:-100])
+    fold.prepare()
+    assert f"{final} is damaged" in capsys.readouterr().out
+    assert (fold.folder / "checkpoint_final.pth.damaged").exists() and not final.exists()
+    assert fold.next_command() == TRAIN.format(0).split() + ([how] if how else [])
+
+
 def test_dry_run_prints_what_would_be_run_and_writes_nothing(two_folds, capsys):
-    before = files_of(two_folds)
+    before = {path: path.stat().st_mtime_ns for path in two_folds.root.rglob("*")}
     main([*CROSSVAL, "--dry-run", "--npz", "--folds", "1"])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{TRAIN.format(1)} --npz"
@@ -124,7 +219,8 @@ def test_dry_run_prints_what_would_be_run_and_writes_nothing(two_folds, capsys):
     assert lines[2].startswith("nnUNetv2_determine_postprocessing -i ")
     assert lines[3] == f"nnunet-sfma evaluate -d 1 -c 2d -tr {TRAINER} -p tiny -f 1 -np 1"
     assert lines[4].startswith("nnunet-sfma report ")
-    assert files_of(two_folds) == before
+    main([*CROSSVAL, "--dry-run", "--seeds", "1-2"])
+    assert {path: path.stat().st_mtime_ns for path in two_folds.root.rglob("*")} == before
 
 
 def test_several_models_and_seeds_go_in_turns(two_folds, plan, capsys):
@@ -159,6 +255,7 @@ def test_seeded_plans_say_their_seed(two_folds):
         (["-p", "tiny", "nnUNetPlans", "-tr", "a", "b", "c"], "3 trainers and 2 plans do not go in pairs"),
         (["-c", "3d_fullres_x"], "has no configuration '3d_fullres_x'"),
         (["--folds", "1,2"], "has no fold 2: it has folds 0 to 1"),
+        (["--folds", "3-1"], "2"),
         (["-device", "cuda"], "There is no CUDA device here"),
         (["-d", "99"], "There is no data set with id 99"),
     ],
@@ -180,7 +277,6 @@ def test_without_a_split_nnunets_own_is_drawn(two_folds, capsys):
     keep_split(find_models(1, [TRAINER], ["tiny"], "2d")[0])
     drawn = path.read_text()
     path.unlink()
-    os.environ["nnUNet_n_proc_DA"] = "0"
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     plans = json.loads((path.parent / "nnUNetPlans.json").read_text())

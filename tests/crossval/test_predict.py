@@ -300,6 +300,7 @@ def test_what_a_killed_part_left_cut_off_is_predicted_again(trained: Workspace, 
     part.log.write_text("$ nnUNetv2_predict\n")
     cut_off = part.files[2]
     cut_off.write_bytes(cut_off.read_bytes()[:-20])
+    part.prepare()
     assert part.next_command() == part.command()
     assert [path for path in part.files if not path.exists()] == [cut_off]
 

@@ -12,8 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from nnunet_sfma.crossval import job_log
 from nnunet_sfma.crossval.devices import Device
 from nnunet_sfma.crossval.runner import run_jobs
+from nnunet_sfma.errors import UserError
 from tests.crossval.conftest import wait_for
 
 PYTHON = Path(sys.executable).name
@@ -38,6 +40,10 @@ class Script:
     @property
     def done(self) -> Path:
         return self.folder / f"{self.name}.done"
+
+    def prepare(self) -> None:
+        if self.code == "unprepared":
+            raise UserError("the split is damaged")
 
     def next_command(self) -> list[str] | None:
         return None if self.done.exists() else [PYTHON, "-c", textwrap.dedent(self.code), str(self.done)]
@@ -80,6 +86,28 @@ def test_failure_does_not_stop_the_others_and_is_described(tmp_path):
     described = failure.describe()
     assert described.startswith(f"bad: ended with exit code 1. The end of {bad.log}:")
     assert "reading" in described and described.endswith("case_3 is broken")
+
+
+@pytest.mark.parametrize("code", [-1, 128, 200])
+def test_exit_codes_that_are_no_signals(tmp_path, code):
+    good = Script(tmp_path, "good", FINISH)
+    (failure,) = run([Script(tmp_path, "bad", f"raise SystemExit({code})"), good])
+    assert failure.reason == f"ended with exit code {code % 256}"
+    assert good.done.exists()
+
+
+def test_job_that_cannot_be_started_does_not_stop_the_others(tmp_path):
+    good = Script(tmp_path, "good", FINISH)
+    (failure,) = run([Script(tmp_path, "bad", "unprepared"), good])
+    assert failure.reason == "could not be started (the split is damaged)"
+    assert good.done.exists()
+
+
+def test_end_is_found_behind_an_unfinished_line(tmp_path):
+    job = Script(tmp_path, "job", "print('50%', end=''); raise SystemExit(3)")
+    run([job])
+    assert job_log.exit_code(job.log) == 3
+    assert job_log.tail(job.log, 1) == ["50%"]
 
 
 def test_a_command_that_leaves_results_out_fails(tmp_path):

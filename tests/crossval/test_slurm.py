@@ -8,7 +8,8 @@ import subprocess
 import pytest
 
 from nnunet_sfma.cli import main
-from nnunet_sfma.crossval.slurm import read_minutes
+from nnunet_sfma.crossval.slurm import Task, read_minutes
+from nnunet_sfma.errors import UserError
 from tests.conftest import Workspace
 from tests.crossval.conftest import (
     CROSSVAL,
@@ -72,7 +73,7 @@ def test_requeued_tasks_resume_and_the_last_job_brings_all_together(long_folds, 
     assert queue()[last] == "PENDING"
     checkpoints = [model_folder(long_folds) / f"fold_{fold}" / "checkpoint_latest.pth" for fold in (0, 1)]
     wait_for(lambda: all(path.exists() for path in checkpoints))
-    with pytest.raises(SystemExit, match=f"({first}|{second}).*wait for them, or cancel them"):
+    with pytest.raises(SystemExit, match="are being worked on by tasks of a cluster: wait for it"):
         main(SUBMIT)
     assert {row["where"].split(" on ")[0] for row in rows(capsys)} == {f"job {first}", f"job {second}"}
 
@@ -107,6 +108,39 @@ def test_cancel_ends_what_was_submitted_and_nothing_else(long_folds, capsys, tmp
     assert "Cancelled job" in capsys.readouterr().err
     wait_for(lambda: not set(ours) & set(queue()), 60)
     assert stranger in queue()
+
+
+@needs_slurm
+def test_nothing_stays_in_the_queue_if_the_last_job_is_refused(long_folds, monkeypatch, capsys):
+    def refuse(*arguments):
+        raise UserError("SLURM refused the jobs (QOSMaxSubmitJobPerUserLimit): check the options.")
+
+    monkeypatch.setattr("nnunet_sfma.crossval.slurm.submit_after", refuse)
+    with pytest.raises(SystemExit, match="QOSMaxSubmitJobPerUserLimit"):
+        main(SUBMIT)
+    wait_for(lambda: not queue(), 60)
+    assert not list(fold_log(long_folds, 0).parent.glob("*.slurm.json"))
+
+
+def test_task_that_never_gets_on_is_not_queued_for_ever(tmp_path):
+    """SLURM announces preemption and time limit by the same signal."""
+    pytest.importorskip("submitit")
+
+    class Job:
+        stamps = 0
+
+        def stamp(self):
+            return self.stamps
+
+    task = Task(Job(), stamp=0)
+    queued = 0
+    while task.checkpoint() is not None:
+        task = task.checkpoint().function
+        task.stamp = 0
+        queued += 1
+    assert queued == 5
+    task.job.stamps = 1
+    assert task.checkpoint().function.runs_in_vain == 0
 
 
 @needs_slurm

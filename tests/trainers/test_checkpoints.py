@@ -331,3 +331,23 @@ def test_new_training_does_not_keep_the_checkpoint_of_an_earlier_one(stopped, tr
         train_only("tiny")
     assert read_checkpoint(folder / LATEST)["current_epoch"] == 1
     assert not (folder / PREVIOUS).exists()
+
+
+def test_training_anew_over_a_finished_one(plan, train_only, monkeypatch):
+    """Interrupted, the fold is not taken for the finished one of before; finished, nothing of that is left."""
+    plans = plan("training.num_epochs=2")
+    folder = train_only(plans)
+    first = (folder / "checkpoint_final.pth").read_bytes()
+
+    def interrupt(trainer):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(nnUNetTrainerRecipe, "on_train_end", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train_only(plans)
+    assert not (folder / "checkpoint_final.pth").exists()
+    assert (folder / "checkpoint_replaced.pth").read_bytes() == first
+    train_only(plans, continue_training=True)
+    assert (folder / "checkpoint_final.pth").read_bytes() != first
+    assert not (folder / "checkpoint_replaced.pth").exists()
