@@ -101,8 +101,37 @@ class Prediction:
             self.remove_cut_off([path for path in paths if path.is_file() and path.stat().st_mtime >= since])
 
 
+class Files:
+    """What both kinds of jobs have in common: they are done when their files are there and whole.
+
+    Attributes:
+        prediction: the whole.
+        log: of the job.
+        files: that it makes.
+    """
+
+    prediction: Prediction
+    log: Path
+    files: list[Path]
+
+    @property
+    def workplace(self) -> Prediction:
+        return self.prediction
+
+    def prepare(self) -> None:
+        """Remove what a killed command left cut off."""
+        self.prediction.remove_new_cut_off(self.files, self.log)
+
+    def next_command(self) -> list[str] | None:
+        """The command, or None if there is nothing left to do."""
+        return None if self.is_finished() else self.command()
+
+    def stamp(self) -> object:
+        return [(path.name, path.stat().st_mtime_ns) for path in self.files if path.is_file()]
+
+
 @dataclass(frozen=True)
-class Part:
+class Part(Files):
     """A job: every ``number``-th case of a prediction, as ``nnUNetv2_predict -num_parts`` divides it.
 
     Attributes:
@@ -114,10 +143,6 @@ class Part:
     prediction: Prediction
     index: int
     number: int
-
-    @property
-    def workplace(self) -> Prediction:
-        return self.prediction
 
     @property
     def title(self) -> str:
@@ -144,20 +169,9 @@ class Part:
         places = ["-i", str(whole.images), "-o", str(whole.predicted)]
         return ["nnUNetv2_predict", *places, *which, *folds, *part, "-device", whole.device, "--disable_progress_bar"]
 
-    def prepare(self) -> None:
-        """Remove what a killed command left cut off."""
-        self.prediction.remove_new_cut_off(self.files, self.log)
-
-    def next_command(self) -> list[str] | None:
-        """The command, or None if all cases have a prediction."""
-        return None if self.is_finished() else self.command()
-
-    def stamp(self) -> object:
-        return [(path.name, path.stat().st_mtime_ns) for path in self.files if path.is_file()]
-
 
 @dataclass(frozen=True)
-class Postprocessing:
+class Postprocessing(Files):
     """A job: apply the model's post-processing to all predictions.
 
     Attributes:
@@ -188,17 +202,6 @@ class Postprocessing:
 
     def is_finished(self) -> bool:
         return is_newer(self.files, [*self.prediction.files(self.prediction.predicted), self.prediction.postprocessing])
-
-    def prepare(self) -> None:
-        """Remove what a killed command left cut off."""
-        self.prediction.remove_new_cut_off(self.files, self.log)
-
-    def next_command(self) -> list[str] | None:
-        """The command, or None if every case is there and none is older than what it was made from."""
-        return None if self.is_finished() else self.command()
-
-    def stamp(self) -> object:
-        return [(path.name, path.stat().st_mtime_ns) for path in self.files if path.is_file()]
 
 
 def find_prediction(
