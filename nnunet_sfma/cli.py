@@ -17,6 +17,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         args.run(args)
     except BrokenPipeError:
         sys.stderr.close()
+        raise SystemExit(128 + 13) from None  # as if SIGPIPE had ended it
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 
@@ -303,7 +304,7 @@ def _numbers(text: str) -> list[int]:
     numbers = []
     for part in text.split(","):
         first, _, last = part.partition("-")
-        if not first.isdigit() or not (last or first).isdigit() or int(last or first) < int(first):
+        if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
             raise argparse.ArgumentTypeError(f"'{text}' is no list such as 0-4 or 0,2")
         numbers += range(int(first), int(last or first) + 1)
     return numbers

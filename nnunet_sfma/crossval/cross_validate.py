@@ -8,7 +8,7 @@ from nnunet_sfma.crossval import job_log
 from nnunet_sfma.crossval.devices import Device, kind_of
 from nnunet_sfma.crossval.folds import Fold
 from nnunet_sfma.crossval.lock import locked
-from nnunet_sfma.crossval.models import Model, folds_of, keep_split
+from nnunet_sfma.crossval.models import Model, folds_of, keep_split_and_plans
 from nnunet_sfma.crossval.results import Accumulation, evaluation, evaluation_folder, report
 from nnunet_sfma.crossval.runner import Failure, Job, run_jobs
 from nnunet_sfma.crossval.slurm_jobs import refuse_submitted
@@ -56,7 +56,7 @@ class CrossValidation:
                 trained with another split or other plans than those that are there.
         """
         numbers = folds_of(models[0], folds)
-        refuse_stale(models)
+        refuse_stale(models, numbers)
         return cls(tuple(models), tuple(numbers), kind_of(devices), npz, processes)
 
     @property
@@ -90,7 +90,7 @@ def cross_validate(validation: CrossValidation, devices: Sequence[Device], typed
     """
     with locked(validation.models, typed) as locks, termination_as_exit():
         refuse_submitted(validation.models)
-        keep_splits(validation.models)
+        keep_notes(validation.models)
         try:
             with LiveTable(validation.jobs) as table:
                 failures = run_jobs(validation.jobs, devices, table.show, locks)
@@ -100,10 +100,10 @@ def cross_validate(validation: CrossValidation, devices: Sequence[Device], typed
             raise
 
 
-def keep_splits(models: Sequence[Model]) -> None:
-    """Write the split before two folds do it at the same time."""
+def keep_notes(models: Sequence[Model]) -> None:
+    """Note down what the models' folds are trained on."""
     for model in models:
-        keep_split(model)
+        keep_split_and_plans(model)
 
 
 def finish(validation: CrossValidation, failures: Sequence[Failure] = (), locks: Sequence[int] = ()) -> Path:

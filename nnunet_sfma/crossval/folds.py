@@ -8,7 +8,7 @@ from nnunet_sfma.crossval.models import Model, split_of
 from nnunet_sfma.crossval.progress import Progress, read_progress
 from nnunet_sfma.evaluation.fold_stage import CHECKPOINTS, Stage, fold_stage
 from nnunet_sfma.evaluation.sources import read_json
-from nnunet_sfma.trainers.checkpoints import set_aside_damaged
+from nnunet_sfma.trainers.checkpoints import restore_replaced, set_aside_damaged
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,9 @@ class Fold:
 
     def prepare(self) -> None:
         """Set damaged checkpoints aside, and remove the summary of a validation that has to be repeated."""
+        if self.stage == Stage.FINISHED:
+            return
+        restore_replaced(self.folder)
         for sentence in set_aside_damaged(self.folder):
             print(sentence)
         if self.stage == Stage.TRAINED:

@@ -68,7 +68,8 @@ def locked(workplaces: Sequence[Workplace], command: str) -> Iterator[list[int]]
 def locked_by_task(workplace: Workplace, log: Path) -> Iterator[list[int]]:
     """Hold results together with the other tasks of a cluster, and one of its jobs alone.
 
-    The driver that submits holds the results a little longer than it takes the first task to start.
+    The driver that submits may hold the results when the first task starts, and the node of an earlier run of the task
+    may be known to be dead a little later.
 
     Args:
         log: of the job.
@@ -82,7 +83,7 @@ def locked_by_task(workplace: Workplace, log: Path) -> Iterator[list[int]]:
     with _open(lock_file(workplace)) as together, _open(log.with_suffix(".task")) as alone:
         if not _take(together, fcntl.LOCK_SH, SECONDS_FOR_A_SUBMISSION):
             raise UserError(_sentence(workplace, _read(together)))
-        if not _take(alone, fcntl.LOCK_EX, SECONDS_FOR_THE_LAST_TO_LEAVE):
+        if not _take(alone, fcntl.LOCK_EX, SECONDS_FOR_A_SUBMISSION):
             raise UserError(f"Another task already writes {log}: look with squeue which one.")
         yield [together.fileno(), alone.fileno()]
 

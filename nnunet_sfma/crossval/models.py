@@ -16,7 +16,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.sources import read_json, read_plans
-from nnunet_sfma.files import replace_text
+from nnunet_sfma.files import replace_text, replace_texts
 from nnunet_sfma.nnunet_folders import VARIABLES, dataset_id, dataset_name, make_writable_folder, nnunet_folder
 from nnunet_sfma.sentences import first_few
 from nnunet_sfma.split_record import SPLITS_FILE, read_splits
@@ -67,6 +67,11 @@ class Model:
     def split_copy(self) -> Path:
         """The split that the folds of this model were trained on."""
         return self.notes / f"{self.identifier}.split.json"
+
+    @property
+    def plans_copy(self) -> Path:
+        """The plans that the folds of this model were started with; a trainer may have completed or changed them."""
+        return self.notes / f"{self.identifier}.plans.json"
 
     @property
     def options(self) -> list[str]:
@@ -144,18 +149,19 @@ def split_of(model: Model) -> list[dict]:
     return read_splits(path) if path.is_file() else _draw_split(model)
 
 
-def keep_split(model: Model) -> None:
-    """Write the split that nnU-Net would draw for its first fold, where there is none, and a copy beside the results.
+def keep_split_and_plans(model: Model) -> None:
+    """Write the split that nnU-Net would draw for its first fold, where there is none, and copies beside the results.
 
-    Two folds that start at the same time would both draw it and write it. The copy tells later whether the folds that
-    are trained belong to the split that is there.
+    Two folds that start at the same time would both draw it and write it. The copies of split and plans tell later
+    whether the folds that are trained belong to what is there.
     """
     path = model.preprocessed / SPLITS_FILE
     split = json.dumps(split_of(model), indent=4)
     if not path.is_file():
         replace_text(path, split)
     make_writable_folder(model.notes)
-    replace_text(model.split_copy, split)
+    plans = (model.preprocessed / f"{model.plans}.json").read_text()
+    replace_texts({model.split_copy: split, model.plans_copy: plans})
 
 
 def _draw_split(model: Model) -> list[dict]:

@@ -7,7 +7,7 @@ from nnunet_sfma.crossval import job_log
 from nnunet_sfma.crossval.case_counter import CaseCounter
 from nnunet_sfma.crossval.devices import Device
 from nnunet_sfma.crossval.lock import locked
-from nnunet_sfma.crossval.prediction_record import refuse_others, remember, remove_all
+from nnunet_sfma.crossval.prediction_record import adopt, is_unfinished, refuse_others, remember, remove_all
 from nnunet_sfma.crossval.predictions import DESCRIPTIONS, Part, Postprocessing, Prediction
 from nnunet_sfma.crossval.runner import Failure, run_jobs
 from nnunet_sfma.crossval.slurm_jobs import refuse_submitted
@@ -40,9 +40,13 @@ def predict(parts: Sequence[Part], devices: Sequence[Device], overwrite: bool, t
         refuse_submitted([prediction])
         prepare(prediction, overwrite)
         print(_plan(parts), flush=True)
-        with CaseCounter(prediction) as counter:
-            failures = run_jobs(parts, devices, counter.show, locks)
-        return finish(prediction, failures, locks)
+        try:
+            with CaseCounter(prediction) as counter:
+                failures = run_jobs(parts, devices, counter.show, locks)
+            return finish(parts, failures, locks)
+        except KeyboardInterrupt:
+            print("Stopped. The same command continues.")
+            raise
 
 
 def prepare(prediction: Prediction, overwrite: bool) -> None:
@@ -52,21 +56,28 @@ def prepare(prediction: Prediction, overwrite: bool) -> None:
         UserError: if the folder holds other predictions, and they are not to be replaced.
     """
     refuse_others(prediction, overwrite)
-    if overwrite:
+    if overwrite and not is_unfinished(prediction):
         remove_all(prediction)
+    adopt(prediction)
     prediction.remove_cut_off(prediction.files(prediction.predicted))
     if prediction.postprocessing:
         prediction.remove_cut_off(prediction.files(prediction.output))
     remember(prediction)
 
 
-def finish(prediction: Prediction, failures: Sequence[Failure] = (), locks: Sequence[int] = ()) -> Path:
+def finish(parts: Sequence[Part], failures: Sequence[Failure] = (), locks: Sequence[int] = ()) -> Path:
     """Apply the post-processing when all cases are predicted.
+
+    Args:
+        parts: all of one prediction; a killed one may have left a case cut off.
 
     Raises:
         UserError: if a case is not predicted, or the post-processing failed; the last lines of the logs are printed
             before.
     """
+    prediction = parts[0].prediction
+    for part in parts:
+        part.prepare()
     left = len(prediction.cases) - prediction.number_done()
     if prediction.postprocessing and not left:
         print(f"Applying {prediction.postprocessing} ...", flush=True)
@@ -78,7 +89,8 @@ def finish(prediction: Prediction, failures: Sequence[Failure] = (), locks: Sequ
         raise UserError(f"Not finished: {first_few(names, 10)}. Mend it, then give the same command again.")
     if prediction.postprocessing:
         for name in DESCRIPTIONS:
-            replace_text(prediction.output / name, (prediction.predicted / name).read_text(encoding="utf-8"))
+            replace_text(prediction.output / name, (prediction.model.folder / name).read_text(encoding="utf-8"))
+    remember(prediction, is_finished=True)
     print(f"Predictions: {prediction.output}")
     return prediction.output
 

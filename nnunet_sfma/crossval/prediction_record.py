@@ -1,11 +1,13 @@
 """What a folder of predictions remembers of their making, so that no two models' predictions lie in one folder."""
 
+import hashlib
 import json
+import zipfile
 from pathlib import Path
 
-from nnunet_sfma.crossval.predictions import DESCRIPTIONS, Prediction
+from nnunet_sfma.crossval.predictions import BEFORE_POSTPROCESSING, DESCRIPTIONS, Prediction
 from nnunet_sfma.errors import UserError
-from nnunet_sfma.files import replace_text
+from nnunet_sfma.files import replace_text, sha256
 from nnunet_sfma.trainers.checkpoints import FINAL
 
 NNUNETS_RECORD = "predict_from_raw_data_args.json"
@@ -16,72 +18,107 @@ WORDS = {
     "configuration": "by another configuration",
     "folds": "by other folds",
     "checkpoints": "before the model was trained again",
-    "images": "from other images",
     "postprocessing": "with another post-processing",
 }
 
 
 def refuse_others(prediction: Prediction, overwrite: bool) -> None:
-    """Refuse a folder that holds other predictions.
+    """Refuse a folder that holds other predictions, or something else.
 
     Args:
-        overwrite: whether they are to be replaced; what may not be a prediction is not.
+        overwrite: whether predictions are to be replaced; what may not be one is not.
 
     Raises:
         UserError: if that is so.
     """
-    if not _predictions(prediction):
+    if prediction.record.is_file():
+        if not overwrite:
+            _refuse_different(prediction)
         return
+    strangers = [*_files(prediction), *(name for name in DESCRIPTIONS if (prediction.output / name).is_file())]
+    if strangers and not any((folder / NNUNETS_RECORD).is_file() for folder in _folders(prediction)):
+        raise UserError(f"{prediction.output} holds files that are no predictions: choose another folder with -o.")
+    if strangers and not overwrite:
+        raise UserError(
+            f"{prediction.output} holds predictions, but nothing says by which folds they were made: choose another "
+            "folder with -o, or replace them with --overwrite."
+        )
+
+
+def is_unfinished(prediction: Prediction) -> bool:
+    """Whether the folder holds a part of exactly this prediction: to replace it once more would lose what is done."""
     if not prediction.record.is_file():
-        _refuse_unknown(prediction, overwrite)
-    elif not overwrite:
-        made_by, now = _read(prediction.record), _describe(prediction)
-        different = [key for key in WORDS if made_by.get(key) != now[key]]
-        if different:
-            raise UserError(
-                f"{prediction.output} holds predictions that were made {WORDS[different[0]]} "
-                f"({made_by.get(different[0])}): choose another folder with -o, or replace them with --overwrite."
-            )
+        return False
+    made_by, now = _read(prediction.record), _describe(prediction)
+    return not made_by.get("finished") and not _different(made_by, now)
 
 
-def remember(prediction: Prediction) -> None:
+def adopt(prediction: Prediction) -> None:
+    """Bring predictions that are there to where this prediction has them, and remove those of images that changed."""
+    if not prediction.record.is_file():
+        return
+    made_by = _read(prediction.record)
+    if prediction.postprocessing and made_by.get("postprocessing") is None:
+        prediction.predicted.mkdir(exist_ok=True)
+        for path in prediction.files(prediction.output):
+            if path.is_file():
+                path.replace(prediction.predicted / path.name)
+    then, now = made_by.get("images", {}), _images(prediction)
+    for case in prediction.cases:
+        if case in then and then[case] != now[case]:
+            print(f"The image of {case} was changed: it is predicted again.")
+            for folder in _folders(prediction):
+                (folder / f"{case}{prediction.ending}").unlink(missing_ok=True)
+
+
+def remember(prediction: Prediction, is_finished: bool = False) -> None:
     """Write down what makes the predictions; everything that is there has been looked at before.
 
     Raises:
         UserError: if it cannot be written.
     """
-    replace_text(prediction.record, json.dumps(_describe(prediction), indent=2) + "\n")
+    about = {**_describe(prediction), "finished": is_finished, "images": _images(prediction)}
+    replace_text(prediction.record, json.dumps(about, indent=2) + "\n")
 
 
 def remove_all(prediction: Prediction) -> None:
-    """Remove the predictions, what nnU-Net wrote beside them, and last what says who made them."""
-    beside = [folder / name for folder in _folders(prediction) for name in (*DESCRIPTIONS, NNUNETS_RECORD)]
-    for path in [*_predictions(prediction), *beside, prediction.record]:
-        path.unlink(missing_ok=True)
+    """Remove the predictions of these cases and of those remembered, what nnU-Net wrote beside them, and the record."""
+    remembered = _read(prediction.record).get("images", {}) if prediction.record.is_file() else {}
+    names = [f"{case}{prediction.ending}" for case in {*prediction.cases, *remembered}]
+    for folder in _folders(prediction):
+        for name in (*names, *DESCRIPTIONS, NNUNETS_RECORD):
+            (folder / name).unlink(missing_ok=True)
+    prediction.record.unlink(missing_ok=True)
 
 
 def _folders(prediction: Prediction) -> list[Path]:
-    return [prediction.output, prediction.output / "before_postprocessing"]
+    return [prediction.output, prediction.output / BEFORE_POSTPROCESSING]
 
 
-def _predictions(prediction: Prediction) -> list[Path]:
+def _files(prediction: Prediction) -> list[Path]:
     return [path for folder in _folders(prediction) for path in folder.glob(f"*{prediction.ending}")]
 
 
-def _refuse_unknown(prediction: Prediction, overwrite: bool) -> None:
-    output, ending = prediction.output, prediction.ending
-    if not any((folder / NNUNETS_RECORD).is_file() for folder in _folders(prediction)):
-        raise UserError(f"{output} holds {ending} files that are no predictions: choose another folder with -o.")
-    if not overwrite:
+def _refuse_different(prediction: Prediction) -> None:
+    made_by, now = _read(prediction.record), _describe(prediction)
+    different = _different(made_by, now)
+    if different:
+        what = different[0]
         raise UserError(
-            f"{output} holds predictions, but nothing says by which folds they were made: choose another folder with "
-            "-o, or replace them with --overwrite."
+            f"{prediction.output} holds predictions that were made {WORDS[what]} ({made_by.get(what)}): choose "
+            "another folder with -o, or replace them with --overwrite."
         )
+
+
+def _different(made_by: dict, now: dict) -> list[str]:
+    """What differs; a post-processing that was not there before can still be applied."""
+    different = [key for key in WORDS if made_by.get(key) != now[key]]
+    return different if made_by.get("postprocessing") else [key for key in different if key != "postprocessing"]
 
 
 def _describe(prediction: Prediction) -> dict:
     model = prediction.model
-    checkpoints = {str(fold): _identity(model.folder / f"fold_{fold}" / FINAL) for fold in prediction.folds}
+    checkpoints = {str(fold): _fingerprint(model.folder / f"fold_{fold}" / FINAL) for fold in prediction.folds}
     return {
         "dataset": model.dataset,
         "trainer": model.trainer,
@@ -89,17 +126,33 @@ def _describe(prediction: Prediction) -> dict:
         "configuration": model.configuration,
         "folds": list(prediction.folds),
         "checkpoints": checkpoints,
-        "images": str(prediction.images.resolve()),
-        "postprocessing": str(prediction.postprocessing) if prediction.postprocessing else None,
+        "postprocessing": sha256(prediction.postprocessing) if prediction.postprocessing else None,
     }
 
 
-def _identity(path: Path) -> dict:
-    return {"bytes": path.stat().st_size, "changed_ns": path.stat().st_mtime_ns}
+def _fingerprint(checkpoint: Path) -> str:
+    """Of the checksums that PyTorch keeps for each part of a checkpoint: the same for a copy, and read in no time.
+
+    Raises:
+        UserError: if it cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(checkpoint) as archive:
+            entries = [(entry.filename, entry.CRC) for entry in archive.infolist()]
+    except (OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"{checkpoint} cannot be read ({error}): restore it, or train the fold again.") from None
+    return hashlib.sha256(repr(entries).encode()).hexdigest()
+
+
+def _images(prediction: Prediction) -> dict[str, list]:
+    """Size and age of the first file of each case."""
+    paths = [prediction.images / f"{case}_0000{prediction.ending}" for case in prediction.cases]
+    states = [path.stat() for path in paths]
+    return {case: [state.st_size, state.st_mtime_ns] for case, state in zip(prediction.cases, states, strict=True)}
 
 
 def _read(path: Path) -> dict:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError):
-        raise UserError(f"{path} is damaged: replace the predictions with --overwrite.") from None
+        raise UserError(f"{path} is damaged: remove it and the predictions beside it.") from None

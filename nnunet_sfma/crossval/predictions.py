@@ -22,6 +22,7 @@ from nnunet_sfma.split_record import SPLITS_FILE
 from nnunet_sfma.trainers.checkpoints import FINAL
 
 DESCRIPTIONS = ("dataset.json", "plans.json")
+BEFORE_POSTPROCESSING = "before_postprocessing"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Prediction:
     @property
     def predicted(self) -> Path:
         """Where ``nnUNetv2_predict`` writes to."""
-        return self.output / "before_postprocessing" if self.postprocessing else self.output
+        return self.output / BEFORE_POSTPROCESSING if self.postprocessing else self.output
 
     @property
     def record(self) -> Path:
@@ -201,7 +202,7 @@ class Postprocessing(Files):
         return ["nnUNetv2_apply_postprocessing", *places, *described, "-np", str(whole.processes)]
 
     def is_finished(self) -> bool:
-        return is_newer(self.files, [*self.prediction.files(self.prediction.predicted), self.prediction.postprocessing])
+        return is_newer(self.files, self.prediction.files(self.prediction.predicted))
 
 
 def find_prediction(
@@ -230,7 +231,7 @@ def find_prediction(
     channels = dataset_json.get("channel_names") or dataset_json.get("modality") or {}
     images, output = images.absolute(), output.absolute()
     cases = find_cases(images, dataset_json["file_ending"], [str(name) for name in channels.values()], plans)
-    if images.resolve() == output.resolve():
+    if images.resolve() in (output.resolve(), (output / BEFORE_POSTPROCESSING).resolve()):
         raise UserError(f"{output} holds the images: choose another folder for the predictions with -o.")
     accumulated = model.folder / f"crossval_results_folds_{folds_tuple_to_string(wanted)}"
     chosen = if_there(accumulated / "postprocessing.pkl")
@@ -245,6 +246,8 @@ def in_parts(prediction: Prediction, number: int) -> list[Part]:
     """
     if number < 1:
         raise UserError(f"--parts {number}: give the number of parts, 1 or more.")
+    if number > 1 and os.environ.get("nnUNet_npp") == os.environ.get("nnUNet_nps") == "0":
+        raise UserError("With nnUNet_npp=0 and nnUNet_nps=0 nnU-Net knows no parts: unset them, or give --parts 1.")
     number = min(number, len(prediction.cases))
     return [Part(prediction, index, number) for index in range(number)]
 
@@ -276,13 +279,13 @@ def _all_folds(model: Model) -> list[int | str]:
     if os.environ.get("nnUNet_preprocessed") and (model.preprocessed / SPLITS_FILE).is_file():
         return list(range(len(split_of(model))))
     names = [path.name.removeprefix("fold_") for path in model.folder.glob("fold_*")]
-    numbers = [int(name) for name in names if name.isdigit()]
+    numbers = [int(name) for name in names if name.isdecimal()]
     if not numbers and "all" not in names:
         raise UserError(f"{model.folder} holds no fold: train one, or check -d, -tr, -p and -c.")
     return numbers or ["all"]
 
 
 def _number(fold: str) -> int:
-    if not fold.isdigit():
+    if not fold.isdecimal():
         raise UserError(f"-f {fold} is no fold: give numbers, or all.")
     return int(fold)

@@ -124,8 +124,8 @@ def report(models: Sequence[Model]) -> MadeAnew:
 
 
 def is_newer(made: Sequence[Path], sources: Sequence[Path]) -> bool:
-    """Whether all of it is there, and none of it is older than a source."""
-    if not all(path.is_file() for path in (*made, *sources)):
+    """Whether all of it is there and not empty, and none of it is older than a source."""
+    if not all(path.is_file() and path.stat().st_size for path in (*made, *sources)):
         return False
     return min(path.stat().st_mtime for path in made) >= max(path.stat().st_mtime for path in sources)
 

@@ -172,14 +172,17 @@ def _start_next(run: Run, device: Device, keep_open: Sequence[int]) -> None:
             if command:
                 run.running[device] = JobProcess.start(job, command, device, keep_open)
                 return
-        except (UserError, OSError) as error:
+        except (UserError, Exception) as error:  # whatever is wrong with this one, the others go on
             run.failures.append(Failure(job, f"could not be started ({error})"))
 
 
 def _judge(run: Run, ended: JobProcess) -> None:
     """Sort a job whose command ended: it has failed, or it goes on; a finished one is noticed at its next start."""
     name = _signal(ended.process.returncode)
-    reason = _why_not_continued(ended, name)
+    try:
+        reason = _why_not_continued(ended, name)
+    except (UserError, Exception) as error:  # whatever is wrong with this one, the others go on
+        reason = f"could not be continued ({error})"
     if reason:
         run.failures.append(Failure(ended.job, reason, name))
     else:
@@ -199,5 +202,7 @@ def _why_not_continued(ended: JobProcess, name: str | None) -> str | None:
 
 def _signal(code: int) -> str | None:
     """The signal that ended the command, or its supervisor."""
-    number = -code if code < 0 else code - 128
-    return signal.Signals(number).name if number in signal.valid_signals() and number > 0 else None
+    try:
+        return signal.Signals(-code if code < 0 else code - 128).name
+    except ValueError:
+        return None

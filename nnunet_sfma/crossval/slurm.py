@@ -2,12 +2,14 @@
 
 import contextlib
 import re
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
-from nnunet_sfma.crossval.cross_validate import CrossValidation, finish, keep_splits
+from nnunet_sfma.crossval.cross_validate import CrossValidation, finish, keep_notes
 from nnunet_sfma.crossval.devices import Device
 from nnunet_sfma.crossval.lock import locked, locked_by_task
 from nnunet_sfma.crossval.runner import Job, run_jobs
@@ -98,15 +100,19 @@ class Finish:
     """The job that brings the folds together when all of them have ended."""
 
     validation: CrossValidation
+    runs: int = 1
 
     def __call__(self) -> str:
-        return str(finish(self.validation))
+        with contextlib.ExitStack() as stack:
+            for model in self.validation.models:
+                stack.enter_context(locked_by_task(model, self.validation.accumulation(model).log))
+            return str(finish(self.validation))
 
     def checkpoint(self):
-        """It does again only what is not there."""
+        """Queue it again, a few times; it does only what is not there."""
         from submitit.helpers import DelayedSubmission
 
-        return DelayedSubmission(self)
+        return DelayedSubmission(Finish(self.validation, self.runs + 1)) if self.runs <= RUNS_IN_VAIN else None
 
 
 def submit(validation: CrossValidation, request: Request, typed: str) -> list[str]:
@@ -122,11 +128,13 @@ def submit(validation: CrossValidation, request: Request, typed: str) -> list[st
     name = f"nnunet-sfma-{validation.models[0].dataset_id}"
     with locked(validation.models, typed):
         refuse_submitted(validation.models)
-        keep_splits(validation.models)
+        keep_notes(validation.models)
         folds = validation.unfinished()
-        tasks = submit_array(folder / "slurm", name, [Task(fold) for fold in folds], request)
-        with cancelled_on_failure(tasks):
+        with cancelled_on_failure() as submitted:
+            tasks = submit_array(folder / "slurm", name, [Task(fold) for fold in folds], request)
+            submitted += tasks
             last = submit_after(folder / "slurm", name, Finish(validation), tasks, request)
+            submitted.append(last)
             for model in validation.models:
                 ids = {str(fold.number): id for fold, id in zip(folds, tasks, strict=True) if fold.model == model}
                 note(model, Submission.of(name, typed, ids, last))
@@ -135,12 +143,18 @@ def submit(validation: CrossValidation, request: Request, typed: str) -> list[st
 
 
 @contextlib.contextmanager
-def cancelled_on_failure(jobs: Sequence[str]) -> Iterator[None]:
-    """Leave no jobs in the queue that nobody would know of."""
+def cancelled_on_failure() -> Iterator[list[str]]:
+    """Leave no jobs in the queue that nobody would know of.
+
+    Yields:
+        A list for the ids of what was submitted.
+    """
+    submitted = []
     try:
-        yield
+        yield submitted
     except BaseException:
-        cancel(jobs)
+        with contextlib.suppress(UserError):  # the first error is the one to tell
+            cancel(submitted)
         raise
 
 
@@ -196,15 +210,23 @@ def read_minutes(text: str) -> int:
     return int(match["days"] or 0) * 24 * 60 + hours * 60 + minutes + (seconds > 0)
 
 
+def check_slurm() -> None:
+    """Make sure that jobs can be submitted from here.
+
+    Raises:
+        UserError: if submitit or SLURM is not there.
+    """
+    if find_spec("submitit") is None:
+        raise UserError("SLURM needs the package submitit: pip install 'nnunet-sfma[slurm]'.")
+    if not shutil.which("srun") or not shutil.which("sbatch"):
+        raise UserError("There is no srun and sbatch here: submit from a machine of the cluster.")
+
+
 def _executor(folder: Path, name: str, request: Request):
-    try:
-        import submitit
-    except ImportError:
-        raise UserError("SLURM needs the package submitit: pip install 'nnunet-sfma[slurm]'.") from None
-    try:
-        executor = submitit.SlurmExecutor(folder, max_num_timeout=TIMEOUTS)
-    except RuntimeError:
-        raise UserError("There is no srun here: submit from a machine of the cluster.") from None
+    check_slurm()
+    import submitit
+
+    executor = submitit.SlurmExecutor(folder, max_num_timeout=TIMEOUTS)
     memory = None if request.memory is None else f"{round(request.memory * 1024)}MB"
     asked = {"partition": request.partition, "account": request.account, "mem": memory}
     executor.update_parameters(

@@ -14,7 +14,7 @@ from nnunet_sfma.crossval.models import Model, split_of
 from nnunet_sfma.crossval.slurm_jobs import SlurmJob, cancel, live_jobs, read_submission
 from nnunet_sfma.crossval.table import Row, row_of
 from nnunet_sfma.errors import UserError
-from nnunet_sfma.evaluation.fold_stage import Stage
+from nnunet_sfma.evaluation.fold_stage import Stage, fold_stage
 from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
 
 SECONDS_TO_STOP = 60
@@ -78,15 +78,31 @@ def _rows(model: Model) -> list[Row]:
     submission = read_submission(model)
     live = live_jobs(submission)
     rows = []
-    for number in range(len(split_of(model))):
+    for number in _numbers(model):
         fold = Fold(model, number)
         job = live.get(submission.folds.get(str(number), "")) if submission else None
         rows.append(_row(fold, by, job))
     return rows
 
 
+def _numbers(model: Model) -> list[int]:
+    """The folds of the split, or those that have a folder where the split cannot be seen."""
+    try:
+        return list(range(len(split_of(model))))
+    except UserError:
+        folders = [path.name.removeprefix("fold_") for path in model.folder.glob("fold_*")]
+        return sorted(int(number) for number in folders if number.isdecimal())
+
+
+def _stage(fold: Fold) -> Stage:
+    try:
+        return fold.stage
+    except UserError:  # the cases cannot be seen; the summary tells as much
+        return fold_stage(fold.folder, [], "")
+
+
 def _row(fold: Fold, by: dict | None, job: SlurmJob | None) -> Row:
-    stage = fold.stage
+    stage = _stage(fold)
     if stage == Stage.FINISHED:
         return row_of(fold, stage.value)
     if job:
@@ -101,7 +117,10 @@ def _row(fold: Fold, by: dict | None, job: SlurmJob | None) -> Row:
 
 def _is_ours(pid: int) -> bool:
     """Whether the process is one of ours: the number of a driver that has just died may be another's."""
-    running = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True)
+    try:
+        running = subprocess.run(["ps", "-o", "command=", "-p", str(pid)], capture_output=True, text=True)
+    except FileNotFoundError:
+        return True
     return "nnunet" in running.stdout
 
 

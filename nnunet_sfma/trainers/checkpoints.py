@@ -88,27 +88,42 @@ def replace_training(folder: Path) -> None:
         (folder / FINAL).replace(folder / REPLACED)
 
 
+def restore_replaced(folder: Path) -> None:
+    """Undo :func:`replace_training` if the new training was ended before it had a checkpoint to continue from."""
+    if (folder / REPLACED).is_file() and not any((folder / name).is_file() for name in (FINAL, LATEST)):
+        (folder / REPLACED).replace(folder / FINAL)
+
+
 def set_aside_damaged(folder: Path) -> list[str]:
-    """Rename checkpoints that nnU-Net would continue from or validate although they are damaged, to ``*.damaged``.
+    """Rename checkpoints that nnU-Net would continue from or validate although they were cut off, to ``*.damaged``.
 
     Trainers of ours go back from a damaged latest checkpoint to the one before it by themselves; nnU-Net's own, which
     keep none and may be stopped while they write, go on from the best then, or start again.
 
     Returns:
         A sentence for each.
+
+    Raises:
+        OSError: if one cannot be read at all, which says nothing of what is in it.
     """
     sentences = []
     for name in (FINAL, *([] if (folder / PREVIOUS).is_file() else [LATEST, BEST])):
         path = folder / name
         if not path.is_file():
             continue
-        try:
-            read_checkpoint(path)
+        if _is_whole_archive(path):
             break  # it is the one that will be used
-        except DamagedCheckpointError as error:
-            path.replace(path.with_name(f"{name}.damaged"))
-            sentences.append(f"{path} is damaged ({error}) and now called {name}.damaged.")
+        path.replace(path.with_name(f"{name}.damaged"))
+        sentences.append(f"{path} was damaged and is now called {name}.damaged.")
     return sentences
+
+
+def _is_whole_archive(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, zlib.error, EOFError):
+        return False
 
 
 def remove_leftovers(folder: Path) -> None:

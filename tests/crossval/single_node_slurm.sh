@@ -6,7 +6,7 @@
 # own, and nothing in /etc is changed: another SLURM on this machine is not disturbed.
 set -euo pipefail
 action=${1:?start or stop} folder=$(realpath -m "${2:?a folder for its configuration, state and logs}")
-export SLURM_CONF=$folder/slurm.conf
+export SLURM_CONF=$folder/slurm.conf PATH=$PATH:/usr/sbin:/sbin
 
 stop() {
   for pid in "$folder"/slurmctld.pid "$folder"/slurmd.pid "$folder"/munge/munged.pid; do

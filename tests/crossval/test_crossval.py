@@ -16,6 +16,7 @@ import torch
 
 from nnunet_sfma.cli import main
 from nnunet_sfma.crossval.folds import Fold
+from nnunet_sfma.trainers.checkpoints import replace_training
 from tests.crossval.conftest import (
     CROSSVAL,
     files_of,
@@ -100,7 +101,7 @@ def test_second_driver_refuses_and_cancel_ends_the_first(two_folds, plan, start,
     assert refused.returncode == 1
     assert f"are being worked on by process {driver.pid} on " in printed and "--cancel" in printed
     main(["status", "-d", "1", "--cancel"])
-    assert driver.wait(20) == 128 + signal.SIGTERM
+    assert driver.wait(60) == 128 + signal.SIGTERM
     assert rows(capsys)[0]["state"] in ("not trained", "interrupted")
     assert rows(capsys)[1]["state"] == "not trained"
     capsys.readouterr()
@@ -126,10 +127,10 @@ def test_fold_on_bad_data_does_not_stop_the_others(two_folds, start, capsys):
 
 def test_status_tells_failed_from_waiting_while_others_run(two_folds, capsys):
     from nnunet_sfma.crossval.lock import locked
-    from nnunet_sfma.crossval.models import find_models, keep_split
+    from nnunet_sfma.crossval.models import find_models, keep_split_and_plans
 
     (model,) = find_models(1, [TRAINER], ["tiny"], "2d")
-    keep_split(model)
+    keep_split_and_plans(model)
     log = fold_log(two_folds, 0)
     log.write_text("\n[2020-01-01 00:00:00]\n$ nnUNetv2_train\n")
     with locked([model], "crossval"):
@@ -145,16 +146,15 @@ def test_status_tells_failed_from_waiting_while_others_run(two_folds, capsys):
 
 def _pretend_trained(workspace) -> Fold:
     """A fold with plans, checkpoint and predictions, as far as files tell."""
-    from nnunet_sfma.crossval.models import find_models, keep_split
+    from nnunet_sfma.crossval.models import find_models, keep_split_and_plans
 
     (model,) = find_models(1, [TRAINER], ["tiny"], "2d")
-    keep_split(model)
+    keep_split_and_plans(model)
     fold = Fold(model, 0, "cpu")
     (fold.folder / "validation").mkdir(parents=True)
     torch.save({"network_weights": {}}, fold.folder / "checkpoint_final.pth")
     for name in ("case_0.nii.gz", "case_1.nii.gz", "summary.json"):
         (fold.folder / "validation" / name).touch()
-    shutil.copy(model.preprocessed / "tiny.json", model.folder / "plans.json")
     return fold
 
 
@@ -179,8 +179,27 @@ def test_case_that_is_validated_twice_is_refused(two_folds):
     splits = two_folds.preprocessed / two_folds.plain / "splits_final.json"
     first, _ = json.loads(splits.read_text())
     splits.write_text(json.dumps([first, first]))
-    with pytest.raises(SystemExit, match="case_0 is validated in fold 1 and in an earlier one"):
+    with pytest.raises(SystemExit, match="case_0 is validated in fold 0 and in fold 1"):
         main([*CROSSVAL, "--dry-run"])
+    main([*CROSSVAL, "--dry-run", "--folds", "0"])
+
+
+def test_finished_fold_is_not_touched(two_folds):
+    fold = _pretend_trained(two_folds)
+    (fold.folder / "checkpoint_final.pth").write_bytes(b"whatever is in it")
+    fold.prepare()
+    assert fold.next_command() is None
+
+
+def test_accidental_start_over_a_finished_fold_costs_its_validation_only(two_folds):
+    """Ended before it had a checkpoint; what it did by then is what the trainer does when it starts."""
+    fold = _pretend_trained(two_folds)
+    (fold.folder / "validation" / "summary.json").unlink()
+    replace_training(fold.folder)
+    shutil.copy(fold.folder / "checkpoint_replaced.pth", fold.folder / "checkpoint_best.pth")
+    assert fold.next_command()[-1] == "--c"
+    fold.prepare()
+    assert fold.next_command()[-1] == "--val"
 
 
 def test_repeated_validation_does_not_count_as_getting_on(two_folds):
@@ -203,9 +222,10 @@ def test_damaged_final_checkpoint_is_set_aside(two_folds, others, how, capsys):
     for name in others:
         shutil.copy(fold.folder / "checkpoint_final.pth", fold.folder / name)
     final = fold.folder / "checkpoint_final.pth"
+    (fold.folder / "validation" / "summary.json").unlink()
     final.write_bytes(final.read_bytes()[:-100])
     fold.prepare()
-    assert f"{final} is damaged" in capsys.readouterr().out
+    assert f"{final} was damaged" in capsys.readouterr().out
     assert (fold.folder / "checkpoint_final.pth.damaged").exists() and not final.exists()
     assert fold.next_command() == TRAIN.format(0).split() + ([how] if how else [])
 
@@ -267,14 +287,14 @@ def test_refusals(two_folds, arguments, sentence):
 
 
 def test_without_a_split_nnunets_own_is_drawn(two_folds, capsys):
-    from nnunet_sfma.crossval.models import find_models, keep_split
+    from nnunet_sfma.crossval.models import find_models, keep_split_and_plans
 
     path = two_folds.preprocessed / two_folds.plain / "splits_final.json"
     path.unlink()
     main([*CROSSVAL, "--dry-run"])
     assert len([line for line in capsys.readouterr().out.splitlines() if line.startswith("nnUNetv2_train")]) == 5
     assert not path.exists()
-    keep_split(find_models(1, [TRAINER], ["tiny"], "2d")[0])
+    keep_split_and_plans(find_models(1, [TRAINER], ["tiny"], "2d")[0])
     drawn = path.read_text()
     path.unlink()
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer

@@ -28,6 +28,7 @@ from nnunet_sfma.cli import main
 from nnunet_sfma.crossval.images import find_cases
 from nnunet_sfma.crossval.models import Model
 from nnunet_sfma.crossval.predict import prepare
+from nnunet_sfma.crossval.prediction_record import remember
 from nnunet_sfma.crossval.predictions import Prediction, find_prediction, in_parts
 from nnunet_sfma.crossval.whole_files import remove_cut_off
 from tests.conftest import TINY_NETWORKS, Workspace
@@ -200,7 +201,7 @@ def test_part_that_fails_is_named_with_the_end_of_its_log(
 ):
     damaged = _model(trained) / "fold_2"
     damaged.mkdir()
-    (damaged / "checkpoint_final.pth").write_bytes(b"no checkpoint")
+    torch.save({"network": "none"}, damaged / "checkpoint_final.pth")
     try:
         with pytest.raises(SystemExit, match="Not finished: part 1 of 1. Mend it"):
             main([*arguments, "-f", "2"])
@@ -210,7 +211,7 @@ def test_part_that_fails_is_named_with_the_end_of_its_log(
     assert "These folds (2) have no post-processing; this makes it: nnUNetv2_find_best_configuration 1 -tr" in told
     log = tmp_path / "out" / "logs" / "part_1_of_1.log"
     assert f"part 1 of 1: ended with exit code 1. The end of {log}:\n" in told
-    assert "UnpicklingError" in told
+    assert "KeyError" in told
 
 
 def test_missing_fold_is_named(trained: Workspace, arguments: list[str], tmp_path: Path):
@@ -317,10 +318,48 @@ def test_model_that_was_trained_again_or_lost_its_postprocessing_is_another(
         away.rename(path)
     record = out / "nnunet_sfma_prediction.json"
     made_by = json.loads(record.read_text())
-    made_by["checkpoints"]["1"]["bytes"] += 1
+    made_by["checkpoints"]["1"] = "of another training"
     record.write_text(json.dumps(made_by))
     with pytest.raises(SystemExit, match="were made before the model was trained again"):
         main(arguments)
+
+
+def test_changed_image_is_predicted_again(out: Path, trained: Workspace, arguments: list[str], capsys):
+    image = _images(trained) / "case_1_0000.nii.gz"
+    before = image.stat()
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    try:
+        prepare(_find_prediction(trained, out, "0", "1"), overwrite=False)
+        assert "The image of case_1 was changed: it is predicted again." in capsys.readouterr().out
+        assert [path.name for path in _missing(out)] == ["case_1.nii.gz"]
+    finally:
+        os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_overwrite_removes_its_own_files_only(out: Path, trained: Workspace, arguments: list[str]):
+    mine = out / "case_1_corrected.nii.gz"
+    mine.write_bytes(b"by hand")
+    prediction = _find_prediction(trained, out, "0", "1")
+    remember(prediction, is_finished=True)
+    prepare(prediction, overwrite=True)
+    assert [path.name for path in out.glob("*.nii.gz")] == [mine.name]
+
+
+def test_overwrite_repeated_after_a_kill_continues(out: Path, trained: Workspace, arguments: list[str]):
+    prediction = _find_prediction(trained, out, "0", "1")
+    remember(prediction)
+    prepare(prediction, overwrite=True)
+    assert _missing(out) == []
+
+
+def test_folder_of_something_else_is_refused(trained: Workspace, arguments: list[str]):
+    with pytest.raises(SystemExit, match="holds files that are no predictions: choose another folder with -o"):
+        main([*arguments, "-o", str(trained.raw / trained.plain), "--overwrite"])
+    assert (trained.raw / trained.plain / "dataset.json").is_file()
+
+
+def _missing(out: Path) -> list[Path]:
+    return [path for path in (out / f"{case}.nii.gz" for case in CASES) if not path.is_file()]
 
 
 def test_second_driver_is_refused(out: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch):

@@ -88,7 +88,7 @@ def test_failure_does_not_stop_the_others_and_is_described(tmp_path):
     assert "reading" in described and described.endswith("case_3 is broken")
 
 
-@pytest.mark.parametrize("code", [-1, 128, 200])
+@pytest.mark.parametrize("code", [-1, 128, 163, 200])
 def test_exit_codes_that_are_no_signals(tmp_path, code):
     good = Script(tmp_path, "good", FINISH)
     (failure,) = run([Script(tmp_path, "bad", f"raise SystemExit({code})"), good])

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 
 import pytest
@@ -20,7 +21,7 @@ from tests.crossval.conftest import (
     wait_for,
     write_folds,
 )
-from tests.trainers.conftest import TRAINER, read_checkpoint
+from tests.trainers.conftest import TRAINER, read_checkpoint, train  # noqa: F401
 
 needs_slurm = pytest.mark.skipif(
     "NNUNET_SFMA_TEST_SLURM" not in os.environ,
@@ -84,8 +85,8 @@ def test_requeued_tasks_resume_and_the_last_job_brings_all_together(long_folds, 
 
     assert [row["state"] for row in rows(capsys)] == ["finished", "finished"]
     for fold in (0, 1):
-        train = f"nnUNetv2_train 1 2d {fold} -tr {TRAINER} -p tiny -device cpu"
-        assert started_commands(long_folds, fold) == [train, f"{train} --c"]
+        command = f"nnUNetv2_train 1 2d {fold} -tr {TRAINER} -p tiny -device cpu"
+        assert started_commands(long_folds, fold) == [command, f"{command} --c"]
         log = read_checkpoint(model_folder(long_folds) / f"fold_{fold}" / "checkpoint_final.pth")["logging"]
         assert len(log["train_losses"]) == EPOCHS
     notes = fold_log(long_folds, 0).parent
@@ -107,6 +108,30 @@ def test_cancel_ends_what_was_submitted_and_nothing_else(long_folds, capsys, tmp
     assert "Cancelled job" in capsys.readouterr().err
     wait_for(lambda: not set(ours) & set(queue()), 60)
     assert stranger in queue()
+
+
+@needs_slurm
+def test_parts_of_a_prediction_and_the_last_look_at_them(long_folds, train, tmp_path, capsys):  # noqa: F811
+    """Then a file is cut off, as by a task that was killed."""
+    train("tiny")
+    images, output = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    for case in ("case_0", "case_1"):
+        shutil.copy(long_folds.raw / long_folds.plain / "imagesTr" / f"{case}_0000.nii.gz", images)
+    arguments = ["-i", str(images), "-o", str(output), "-d", "1", "-tr", TRAINER, "-p", "tiny", "-f", "0", "-np", "1"]
+    submit = ["predict", *arguments, *SUBMIT[SUBMIT.index("-device") :], "--parts", "2"]
+    main(submit)
+    *_, last = job_ids(capsys.readouterr().out)
+    wait_for(lambda: last not in queue(), 300)
+    assert {path.name for path in output.glob("*.nii.gz")} == {"case_0.nii.gz", "case_1.nii.gz"}
+    (log,) = (output / "slurm").glob(f"{last}_0_log.out")
+    assert has_line(log, f"Predictions: {output}")
+    whole = (output / "case_0.nii.gz").read_bytes()
+    (output / "case_0.nii.gz").write_bytes(whole[:-20])
+    main(submit)
+    assert f"Removed {output / 'case_0.nii.gz'}" in capsys.readouterr().out
+    wait_for(lambda: not queue(), 300)
+    assert (output / "case_0.nii.gz").read_bytes() == whole
 
 
 @needs_slurm
