@@ -80,9 +80,16 @@ def has_line(path: Path, text: str) -> bool:
 
 
 def files_of(workspace: Workspace) -> set[str]:
-    """All results but the logs, whose names tell when something was started."""
+    """All results but the logs, whose names tell when something was started, and what depends on the scores.
+
+    nnU-Net leaves plans and dataset.json beside post-processed files only if no post-processing improved them.
+    """
     files = (path.relative_to(workspace.results) for path in workspace.results.rglob("*") if path.is_file())
-    return {str(path) for path in files if not path.name.startswith("training_log_")}
+    return {
+        str(path)
+        for path in files
+        if not path.name.startswith("training_log_") and (path.parent.name, path.suffix) != ("postprocessed", ".json")
+    }
 
 
 def started_commands(workspace: Workspace, fold: int, plans: str = "tiny") -> list[str]:
