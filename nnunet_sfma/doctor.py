@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 
 from nnunet_sfma.nnunet_discovery import FOLDER, VARIABLE, folders
 from nnunet_sfma.nnunet_folders import VARIABLES
+from nnunet_sfma.sentences import first_line
 
 PACKAGES = ("nnunet-sfma", "nnunetv2", "torch", "timm", "SimpleITK", "numpy")
 
@@ -101,7 +102,7 @@ def _trainer(name: str) -> Finding:
             found = [recursive_find_trainer_class_by_name(name) for _ in range(2)]
         pickle.dumps(found[0])
     except Exception as error:  # whatever a foreign folder in the variable raises has to become a line
-        return Finding(name, False, f"not found: {_first_line(error)}", f"reinstall, or export {VARIABLE}={FOLDER}")
+        return Finding(name, False, f"not found: {first_line(error)}", f"reinstall, or export {VARIABLE}={FOLDER}")
     if found[0] is not found[1]:
         return Finding(name, False, "found twice as two classes", f"export {VARIABLE}={FOLDER}")
     return Finding(name, True, f"found in {found[0].__module__}")
@@ -136,7 +137,7 @@ def _compile() -> Finding:
     try:
         torch.compile(torch.nn.ReLU())(torch.zeros(1, device="cuda"))
     except Exception as error:  # a compiler fails in many ways; each is one line here
-        return Finding("torch.compile", False, _first_line(error), "export nnUNet_compile=f to train without it")
+        return Finding("torch.compile", False, first_line(error), "export nnUNet_compile=f to train without it")
     return Finding("torch.compile", True, "works")
 
 
@@ -145,8 +146,4 @@ def _guarded(subject: str, check: Callable[[], list[Finding]]) -> list[Finding]:
     try:
         return check()
     except Exception as error:  # whatever a broken installation raises has to become a line
-        return [Finding(subject, False, _first_line(error), "pip install --force-reinstall nnunet-sfma")]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        return [Finding(subject, False, first_line(error), "pip install --force-reinstall nnunet-sfma")]

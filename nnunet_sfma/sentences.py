@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 
 
+def first_line(error: Exception) -> str:
+    """Of the text of an error, of which libraries say first what happened."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def last_line(error: object) -> str:
     """Of the text of an error, of which programs say first where and last what."""
-    lines = str(error).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__
+    return (str(error).strip() or repr(error)).splitlines()[-1]
 
 
 def first_few(names: Sequence[str], most: int = 5) -> str:

@@ -9,7 +9,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_identifiers_from_splitted_dataset_folder
 
 from nnunet_sfma.errors import UserError
-from nnunet_sfma.sentences import first_few
+from nnunet_sfma.sentences import first_few, last_line
 
 
 def find_cases(folder: Path, ending: str, channels: Sequence[str], plans: dict) -> list[str]:
@@ -59,8 +59,7 @@ def _files_per_case(example: Path, channels: Sequence[str], plans: dict) -> int:
     try:
         image, _ = PlansManager(plans).image_reader_writer_class().read_images([str(example)])
     except Exception as error:  # each reader has its own
-        reason = (str(error) or repr(error)).strip().splitlines()[-1]
-        raise UserError(f"{example} cannot be read ({reason}): restore it or move it away.") from None
+        raise UserError(f"{example} cannot be read ({last_line(error)}): restore it or move it away.") from None
     number, rest = divmod(len(channels), len(image))
     if rest:
         raise UserError(

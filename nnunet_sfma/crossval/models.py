@@ -49,6 +49,11 @@ class Model:
         return Path(get_output_folder(self.dataset, self.trainer, self.plans, self.configuration))
 
     @property
+    def fold_names(self) -> list[str]:
+        """What follows ``fold_`` in the names of its folders: numbers, or "all"."""
+        return [path.name.removeprefix("fold_") for path in self.folder.glob("fold_*")]
+
+    @property
     def preprocessed(self) -> Path:
         """The data set's folder in nnUNet_preprocessed."""
         return nnunet_folder("nnUNet_preprocessed") / self.dataset

@@ -278,7 +278,7 @@ def _folds(model: Model, wanted: Sequence[str] | None) -> tuple[int | str, ...]:
 def _all_folds(model: Model) -> list[int | str]:
     if os.environ.get("nnUNet_preprocessed") and (model.preprocessed / SPLITS_FILE).is_file():
         return list(range(len(split_of(model))))
-    names = [path.name.removeprefix("fold_") for path in model.folder.glob("fold_*")]
+    names = model.fold_names
     numbers = [int(name) for name in names if name.isdecimal()]
     if not numbers and "all" not in names:
         raise UserError(f"{model.folder} holds no fold: train one, or check -d, -tr, -p and -c.")

@@ -22,9 +22,7 @@ def refuse_stale(models: Sequence[Model], folds: Sequence[int]) -> None:
     """
     _refuse_validated_twice(models[0], folds)
     for model in models:
-        trained = [
-            fold for fold in folds if any((model.folder / f"fold_{fold}" / name).is_file() for name in CHECKPOINTS)
-        ]
+        trained = [fold for fold in folds if _is_begun(model, fold)]
         if trained:
             _refuse_another_split(model, trained)
             _refuse_other_plans(model)

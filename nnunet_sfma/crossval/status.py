@@ -90,8 +90,7 @@ def _numbers(model: Model) -> list[int]:
     try:
         return list(range(len(split_of(model))))
     except UserError:
-        folders = [path.name.removeprefix("fold_") for path in model.folder.glob("fold_*")]
-        return sorted(int(number) for number in folders if number.isdecimal())
+        return sorted(int(name) for name in model.fold_names if name.isdecimal())
 
 
 def _stage(fold: Fold) -> Stage:

@@ -16,7 +16,7 @@ from nnunet_sfma.evaluation.lesions import measure_lesions
 from nnunet_sfma.evaluation.objects import instances, measure_objects
 from nnunet_sfma.evaluation.surface import measure_surfaces
 from nnunet_sfma.files import sha256
-from nnunet_sfma.sentences import first_few
+from nnunet_sfma.sentences import first_few, last_line
 
 VERSION = 2
 FLAT_SPACING = 998
@@ -167,7 +167,7 @@ def _load(path: Path, reader: str) -> tuple[np.ndarray, dict]:
     try:
         return getattr(import_module(module), name)().read_seg(str(path))
     except Exception as error:  # readers raise whatever their library does
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else repr(error)
+        reason = last_line(error)
         raise UserError(f"{path} cannot be read ({reason}): make it again or leave the case out.") from None
 
 

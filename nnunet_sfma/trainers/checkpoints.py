@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.sentences import first_line
 
 FINAL = "checkpoint_final.pth"
 LATEST = "checkpoint_latest.pth"
@@ -55,7 +56,7 @@ def replace_checkpoint(path: Path, write: Callable[[str], None], keep_old: bool 
         partial.replace(path)
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"Could not write {path} ({_first_line(error)}): make room or make it writable, then continue with --c; "
+            f"Could not write {path} ({first_line(error)}): make room or make it writable, then continue with --c; "
             f"earlier checkpoints are intact."
         ) from error
     finally:
@@ -146,7 +147,7 @@ def read_checkpoint(path: Path) -> dict:
         if damaged is None:
             checkpoint = torch.load(path, map_location="cpu", mmap=True, weights_only=False)
     except UNREADABLE as error:
-        raise DamagedCheckpointError(_first_line(error)) from error
+        raise DamagedCheckpointError(first_line(error)) from error
     if damaged is not None:
         raise DamagedCheckpointError(f"wrong checksum of its entry {damaged}")
     if not isinstance(checkpoint, dict) or "network_weights" not in checkpoint:
@@ -178,7 +179,3 @@ def find_whole(path: Path) -> tuple[Path, dict, str | None]:
     others = path.name != LATEST and any(path.with_name(name).is_file() for name in {FINAL, LATEST, BEST} - {path.name})
     advice = "remove it and continue with --c" if others else "train the fold again without --c"
     raise UserError(f"Cannot read {which} in {path.parent}: {advice}.")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
