@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from nnunet_sfma.networks.half_precision import saturate
+from nnunet_sfma.networks.half_precision import at_least_float32, saturate
+from nnunet_sfma.networks.recomputation import recomputed
 
 
 class StripConvolution(nn.Sequential):
@@ -63,10 +64,14 @@ class DualAxisMultiScaleAttentionUnit(nn.Module):
             out_s: Out_S of the spatial gating unit.
             out_c: Out_C of the frequency gating unit.
         """
-        fused = x.float()
-        for strips, gated in ((self.spatial, out_s), (self.frequency, out_c)):
-            for strip in strips:
-                fused = fused + strip(gated)
-        attention = self.mix(saturate(fused, x.dtype))
+        strips = [(strip, out_s) for strip in self.spatial] + [(strip, out_c) for strip in self.frequency]
+        fused = at_least_float32(x).clone()
+        for strip, gated in strips:
+            fused += recomputed(strip, gated)
+        return recomputed(self._modulate, saturate(fused, x.dtype), x_in)
+
+    def _modulate(self, fused: torch.Tensor, x_in: torch.Tensor) -> torch.Tensor:
+        """Equation 20 of F and X_in."""
+        attention = self.mix(fused)
         attention = saturate(attention, attention.dtype)
-        return saturate(attention.float() * x_in.float(), attention.dtype)
+        return saturate(at_least_float32(attention) * at_least_float32(x_in), attention.dtype)

@@ -2,8 +2,10 @@
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
-from nnunet_sfma.networks.half_precision import saturate
+from nnunet_sfma.networks.half_precision import at_least_float32, saturate, without_autocast
+from nnunet_sfma.networks.linear_chains import dense, then_pointwise
 
 
 class ChannelPermutation(nn.Module):
@@ -102,13 +104,25 @@ class FrequencyGatingUnit(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, C, H, W) to Out_C of the same shape."""
         high, low = x.split(self.split, dim=1)
-        high = self.permute_high(self.squeeze_high(high))
-        low = self.permute_low(self.squeeze_low(low))
-        y1 = self.group_conv(high) + self.point_conv_high(high)
-        y2 = torch.cat([self.point_conv_low(low), low], dim=1)
-        y3 = torch.cat([y1, y2], dim=1)
-        weights = y3.mean((2, 3), keepdim=True, dtype=torch.float32).softmax(dim=1)
+        with without_autocast(x):
+            squeeze, weight, bias, whole_low = self._merged()
+        first = F.conv2d(F.conv2d(high, squeeze), weight, bias, padding=1)
+        second = F.conv2d(low, whole_low)
+        wide = torch.promote_types(first.dtype, torch.float32)
+        means = [part.mean((2, 3), keepdim=True, dtype=wide) for part in (first, second)]
+        weights = torch.cat(means, dim=1).softmax(dim=1)
         if self.rescale:
-            weights = weights * y3.shape[1]
-        first, second = (weights * y3.float()).chunk(2, dim=1)
-        return saturate(self.permute_first(first) + self.permute_second(second), y3.dtype)
+            weights = weights * weights.shape[1]
+        weight_first, weight_second = weights.chunk(2, dim=1)
+        out = torch.addcmul(at_least_float32(first) * weight_first, at_least_float32(second), weight_second)
+        return saturate(out, first.dtype)
+
+    def _merged(self) -> tuple[torch.Tensor, ...]:
+        """Squeeze of U; weight and bias from there to Perm(Y1); weight from L to Perm(Y2)."""
+        squeeze = self.squeeze_high.weight[self.permute_high.order]
+        weight = dense(self.group_conv) + F.pad(self.point_conv_high.weight, (1, 1, 1, 1))
+        order = self.permute_first.order
+        squeeze_low = self.squeeze_low.weight[self.permute_low.order]
+        point_low, _ = then_pointwise(squeeze_low, None, self.point_conv_low.weight.flatten(1))
+        whole_low = torch.cat([point_low, squeeze_low])[self.permute_second.order]
+        return squeeze, weight[order], self.group_conv.bias[order], whole_low

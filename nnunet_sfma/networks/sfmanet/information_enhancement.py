@@ -2,7 +2,11 @@
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
+from nnunet_sfma.networks.half_precision import without_autocast
+from nnunet_sfma.networks.linear_chains import then_pointwise
+from nnunet_sfma.networks.recomputation import recomputed
 from nnunet_sfma.networks.sfmanet.axial_attention import AxialAttention
 
 
@@ -55,6 +59,31 @@ class InformationEnhancementModule(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, C, H, W) to the same shape."""
-        concatenated = torch.cat([x, *(branch(x) for branch in self.branches)], dim=1)
-        fused = self.fuse(self.shuffle(concatenated))
+        fused = self._fuse(x)
         return fused + self.row_attention(self.column_attention(fused))
+
+    def _fuse(self, x: torch.Tensor) -> torch.Tensor:
+        """Equations 21 and 22 and the fusion."""
+        if not self._merging_pays(x):
+            concatenated = torch.cat([x, *(branch(x) for branch in self.branches)], dim=1)
+            return self.fuse(self.shuffle(concatenated))
+        with without_autocast(x):
+            weights, bias = self._merged()
+        fused = F.conv2d(x, weights[0], bias)
+        for (depthwise, _), weight in zip(self.branches, weights[1:], strict=True):
+            fused += recomputed(lambda x, d=depthwise, w=weight: F.conv2d(d(x), w), x)
+        return fused
+
+    def _merging_pays(self, x: torch.Tensor) -> bool:
+        """Whether the 1x1 convolutions of the branches can enter the fusion's, at fewer multiplications than they take."""
+        pointwise = self.fuse.kernel_size == (1, 1) and self.fuse.groups == 1 and len(self.branches[0]) == 2
+        return pointwise and x.shape[0] * x.shape[2] * x.shape[3] > x.shape[1]
+
+    def _merged(self) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Weights (C, C, 1, 1) from each source to F, and the bias (C,) of all together."""
+        first, *others = self.fuse.weight.flatten(1).unflatten(1, (-1, self.sources)).unbind(2)
+        weights, bias = [first[:, :, None, None]], self.fuse.bias
+        for (_, pointwise), source in zip(self.branches, others, strict=True):
+            weight, bias = then_pointwise(pointwise.weight, pointwise.bias, source, bias)
+            weights.append(weight)
+        return weights, bias

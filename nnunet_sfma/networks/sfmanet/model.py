@@ -13,6 +13,16 @@ from nnunet_sfma.networks.sfmanet.information_enhancement import InformationEnha
 from nnunet_sfma.networks.sfmanet.spatial_gating import SpatialGatingUnit
 
 
+def normalised(x: torch.Tensor, norm: nn.BatchNorm2d) -> torch.Tensor:
+    """``norm(x)``; where x can be overwritten, in its place."""
+    if norm.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return norm(x)
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    shift = torch.addcmul(norm.bias, norm.running_mean, scale, value=-1)
+    scale, shift = (v.to(x.dtype).view(1, -1, 1, 1) for v in (scale, shift))
+    return torch.addcmul(shift, x, scale, out=x)
+
+
 class DoubleConvolution(nn.Module):
     """[3x3 convolution - BN - ReLU] twice, (B, C_in, H, W) to (B, C_out, H, W).
 
@@ -30,7 +40,7 @@ class DoubleConvolution(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2)):
             x = conv(x)
-            x = F.relu(norm(saturate(x, x.dtype)))
+            x = F.relu_(normalised(saturate(x, x.dtype), norm))
         return x
 
 
@@ -168,6 +178,7 @@ class SFMANet(nn.Module):
             for width in features_per_stage[:-1]
         )
         self.decoder = Decoder(features_per_stage, num_classes)
+        self.to(memory_format=torch.channels_last)
 
     @staticmethod
     def _check(features_per_stage: Sequence[int], iem_stages: int, sfgu: bool, dmau: bool) -> None:

@@ -4,6 +4,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nnunet_sfma.networks.half_precision import at_least_float32, without_autocast
+from nnunet_sfma.networks.linear_chains import then_pointwise
+
 
 class SpatialGroupNorm(nn.GroupNorm):
     """SGN, equations 1-3, with one spatial group (Gs = 1), which makes it group normalisation.
@@ -34,8 +37,8 @@ class SpatialGroupNorm(nn.GroupNorm):
         of absolute values do not cancel; a mean instead of a sum keeps w near 1, where the gate's sigmoid is neither
         flat nor saturated; the 1 under beta bounds its gradient, where a small epsilon would move the blow-up to it.
         """
-        gamma = self.weight.float().view(self.num_groups, -1)
-        beta = self.bias.float().view(self.num_groups, -1)
+        gamma = at_least_float32(self.weight).view(self.num_groups, -1)
+        beta = at_least_float32(self.bias).view(self.num_groups, -1)
         gamma_share = gamma / (gamma.abs().mean(1, keepdim=True) + 1e-3)
         beta_share = beta / (beta.abs().mean(1, keepdim=True) + 1.0)
         return (gamma_share + beta_share).flatten()
@@ -55,7 +58,10 @@ class SpatialGatingUnit(nn.Module):
     The gate keeps R, not 0, below the threshold: with hard 0/1 masks X1 + X2 would be X and no gradient would ever
     reach gamma and beta. Equation 7 read literally is 2C wide, which fits neither equation 15 nor 19; the halves are
     crossed and added, as the paper's overview says. Equation 4 reads in equation 5 as if it were a function of SGN(X);
-    it is the product. Y, w and R are computed in float32 so that half precision cannot flip the gate.
+    it is the product. Y, w and R are computed in at least float32 so that half precision cannot flip the gate.
+
+    w multiplies SGN's scale and shift instead of its output. Nothing lies between the two convolutions of equation 6, so
+    they are computed as one from C channels to 1, which takes C/2 times fewer multiplications.
 
     Args:
         channels: C, even; see :class:`SpatialGroupNorm`.
@@ -81,16 +87,29 @@ class SpatialGatingUnit(nn.Module):
 
     def gates(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Equation 5: the weights W1 (informative) and W2 (redundant), each (B, C, H, W) in [0, 1], in float32."""
-        gamma, beta = self.norm.weight.float(), self.norm.bias.float()
-        y = F.group_norm(x.float(), self.norm.num_groups, gamma, beta, self.norm.eps)
-        r = torch.sigmoid(self.norm.correlation_weights().view(1, -1, 1, 1) * y)
+        r = self._relevance(x)
         informative = r > self.threshold
         return torch.where(informative, 1.0, r), torch.where(informative, 0.0, r)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, C, H, W) to Out_S of the same shape."""
-        w1, w2 = self.gates(x)
-        x1, x2 = w1.to(x.dtype) * x, w2.to(x.dtype) * x
-        attention = self.attention(x1 + x2)
-        (x11, x12), (x21, x22) = x1.chunk(2, dim=1), x2.chunk(2, dim=1)
-        return torch.cat([(x11 + x22) * attention, (x12 + x21) * attention], dim=1)
+        r = self._relevance(x)
+        informative = torch.gt(r, self.threshold).to(x.dtype)
+        below = r.to(x.dtype) * x
+        x2 = torch.addcmul(below, below, informative, value=-1)
+        x1 = torch.addcmul(x2, x, informative)
+        attention = self._attention(x1 + x2)
+        return (x1 + torch.roll(x2, x.shape[1] // 2, dims=1)) * attention
+
+    def _relevance(self, x: torch.Tensor) -> torch.Tensor:
+        """R of equation 5."""
+        w = self.norm.correlation_weights()
+        gamma, beta = w * at_least_float32(self.norm.weight), w * at_least_float32(self.norm.bias)
+        return torch.sigmoid(F.group_norm(at_least_float32(x), self.norm.num_groups, gamma, beta, self.norm.eps))
+
+    def _attention(self, x: torch.Tensor) -> torch.Tensor:
+        """A of equation 6, (B, 1, H, W)."""
+        conv, pointwise, sigmoid = self.attention
+        with without_autocast(x):
+            weight, bias = then_pointwise(conv.weight, conv.bias, pointwise.weight.flatten(1), pointwise.bias)
+        return sigmoid(F.conv2d(x, weight, bias, padding=1))
