@@ -1,4 +1,4 @@
-"""A folder of predictions: its parts and its post-processing as jobs, by nnU-Net's commands."""
+"""A folder of predictions: its parts and its post-processing as jobs."""
 
 import os
 from collections.abc import Sequence
@@ -51,7 +51,7 @@ class Prediction:
 
     @property
     def predicted(self) -> Path:
-        """Where ``nnUNetv2_predict`` writes to."""
+        """Where nnU-Net's predictor writes to."""
         return self.output / BEFORE_POSTPROCESSING if self.postprocessing else self.output
 
     @property
@@ -133,7 +133,7 @@ class Files:
 
 @dataclass(frozen=True)
 class Part(Files):
-    """A job: every ``number``-th case of a prediction, as ``nnUNetv2_predict -num_parts`` divides it.
+    """A job: every ``number``-th case of a prediction, as nnU-Net's ``-num_parts`` divides it.
 
     Attributes:
         prediction: the whole.
@@ -162,13 +162,14 @@ class Part(Files):
         return all(path.is_file() for path in self.files)
 
     def command(self) -> list[str]:
-        """The ``nnUNetv2_predict`` that makes what is not there."""
+        """The ``nnUNetv2_predict`` in batches that makes what is not there."""
         whole = self.prediction
         which = ["-d", whole.model.dataset, *whole.model.options, "-c", whole.model.configuration]
         folds = ["-f", *(str(fold) for fold in whole.folds)]
         part = ["-num_parts", str(self.number), "-part_id", str(self.index), "--continue_prediction"]
         places = ["-i", str(whole.images), "-o", str(whole.predicted)]
-        return ["nnUNetv2_predict", *places, *which, *folds, *part, "-device", whole.device, "--disable_progress_bar"]
+        predict = ["python", "-m", "nnunet_sfma.prediction"]
+        return [*predict, *places, *which, *folds, *part, "-device", whole.device, "--disable_progress_bar"]
 
 
 @dataclass(frozen=True)

@@ -159,6 +159,8 @@ def run_jobs(
 
 def program(command: Sequence[str]) -> list[str]:
     """The command with the full path of its program, from the environment that this Python belongs to."""
+    if command[0] == "python":
+        return [sys.executable, *command[1:]]
     beside = Path(sys.executable).parent / command[0]
     return [str(beside) if beside.is_file() else command[0], *command[1:]]
 

@@ -1,16 +1,21 @@
 """Trading a little computation for the memory of a training step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
+
+LARGE = 1 << 23  # numbers of a map, 32 MiB in float32
 
 
 def recomputed(function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
     """``function(*inputs)``; the backward pass computes its intermediate results again instead of keeping them.
 
     Of the recomputation only what leads to the last tensor that is needed takes place: if the function ends in a
-    convolution or a matrix product, that one is not done again. Compiled networks keep what their compiler decides.
+    matrix product, that one is not done again. Compiled networks keep what their compiler decides.
 
     Args:
         function: differentiable, the same whenever it is called, without layers that count their calls.
@@ -19,3 +24,30 @@ def recomputed(function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> 
     if not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return function(*inputs)
     return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
+
+
+def recomputed_if_large(function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
+    """The same where the first input is a large map; of small ones the time is worth more than the memory."""
+    return recomputed(function, *inputs) if inputs[0].numel() >= LARGE else function(*inputs)
+
+
+def recomputed_module(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """``module(x)`` likewise; its batch normalisations count the batch once."""
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return module(x)
+    contexts = lambda: (nullcontext(), _with_statistics_as_they_are(module))  # noqa: E731  as checkpoint wants it
+    return checkpoint(module, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+
+
+@contextmanager
+def _with_statistics_as_they_are(module: nn.Module) -> Iterator[None]:
+    norms = [norm for norm in module.modules() if isinstance(norm, _BatchNorm) and norm.track_running_stats]
+    before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, (momentum, batches) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(batches)

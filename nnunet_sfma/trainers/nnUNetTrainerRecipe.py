@@ -75,7 +75,9 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         model_folder = self._model_folder(plans, configuration)
         plans = complete_plans(plans, configuration, self.default_preset, model_folder)
         self.recipe = read_recipe(plans, configuration)
-        check_pretrained(check_network(plans, configuration), self.recipe.pretrained)
+        network = check_network(plans, configuration)
+        check_pretrained(network, self.recipe.pretrained)
+        _check_checkpointing(network, self.recipe.activation_checkpointing)
         make_writable_folder(model_folder)
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.initial_lr = self.recipe.initial_lr
@@ -125,7 +127,13 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         if self.recipe.seed is not None:
             seed_everything(self.recipe.seed, self.local_rank)
         super().initialize()
+        if self.recipe.activation_checkpointing:
+            _bare(self.network).checkpoint_activations()
         _bare(self.network).register_load_state_dict_post_hook(self._note_loaded_weights)
+
+    def _do_i_compile(self) -> bool:
+        """nnU-Net's choice; a compiler decides by itself what is kept, so not with activation checkpointing."""
+        return not self.recipe.activation_checkpointing and super()._do_i_compile()
 
     def _note_loaded_weights(self, network: nn.Module, incompatible_keys) -> None:
         self.weights_were_loaded = True
@@ -412,6 +420,14 @@ def _refuse_other_channels(expected: int, network: nn.Module, inputs: tuple[torc
         raise UserError(
             f"The image has {channels} channels, the model was planned for {expected}: give every case exactly the "
             f"files _0000 to _{expected - 1:04d}."
+        )
+
+
+def _check_checkpointing(network: nn.Module, wanted: bool) -> None:
+    if wanted and not hasattr(network, "checkpoint_activations"):
+        raise UserError(
+            f"training.activation_checkpointing is true in the plan, but {type(network).__name__} has none: leave the "
+            f"key out."
         )
 
 

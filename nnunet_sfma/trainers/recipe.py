@@ -28,7 +28,8 @@ OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW, "SGD": torch
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a plan's ``training`` block says. Every key but ``seed`` is mandatory: a plan is complete or it is refused.
+    """What a plan's ``training`` block says. All keys but the last two are mandatory: a plan is complete
+    or it is refused.
 
     A seed fixes the weights at the start and the random numbers of each augmentation process. With several of these
     processes (``nnUNet_n_proc_DA`` above 1) the order in which their batches arrive is not fixed, and CUDA's sums
@@ -60,6 +61,8 @@ class Recipe:
         pretrained: published weights at the start of a fresh training: "imagenet" (fetched once, then cached), a file
             of such weights, or "none".
         seed: of the training's random numbers; None leaves them to chance, as nnU-Net does.
+        activation_checkpointing: keep only what lies between stages for the backward pass and compute the rest again:
+            less memory, more time, the same gradients. The network is then not compiled.
     """
 
     num_epochs: int
@@ -82,6 +85,7 @@ class Recipe:
     gradient_clip: float
     pretrained: str
     seed: int | None = None
+    activation_checkpointing: bool = False
 
     @classmethod
     def from_plan(cls, training: dict) -> "Recipe":

@@ -148,7 +148,7 @@ def test_killed_prediction_is_continued_and_equals_nnunets(continued: Continued,
     predicted, log = continued.out / "before_postprocessing", continued.out / "logs" / "part_1_of_2.log"
     assert 0 < len(continued.left) < len(CASES)
     assert f"Removed {predicted / continued.cut_off}: it was cut off" in continued.told
-    assert log.read_text().count("$ nnUNetv2_predict") == 2
+    assert log.read_text().count("$ python -m nnunet_sfma.prediction") == 2
     assert "[ended with exit code 137]" in log.read_text()
     assert _different(predicted, expected) == []
     kept = {name for name, age in _ages(predicted).items() & continued.left.items()}
@@ -190,7 +190,8 @@ def test_dry_run_names_what_is_not_finished(out: Path, arguments: list[str], cap
     (out / "before_postprocessing" / "case_5.nii.gz").unlink()  # the eighth in nnU-Net's order
     finished, command, postprocessing = _dry_run([*arguments, "--parts", "2"], capsys)
     assert finished == "# part 1 of 2 is finished"
-    assert command.startswith("nnUNetv2_predict") and "-f 0 1 -num_parts 2 -part_id 1 --continue_predict" in command
+    assert command.startswith("python -m nnunet_sfma.prediction -i")
+    assert "-f 0 1 -num_parts 2 -part_id 1 --continue_prediction" in command
     assert postprocessing.startswith("nnUNetv2_apply_postprocessing")
     (out / "before_postprocessing").rename(out.parent / "away")
     assert len(_dry_run([*arguments, "--parts", "20"], capsys)) == 13
@@ -298,7 +299,7 @@ def test_overwrite_removes_all_predictions(trained: Workspace, out: Path):
 def test_what_a_killed_part_left_cut_off_is_predicted_again(trained: Workspace, out: Path):
     part = in_parts(_find_prediction(trained, out, "0", "1"), 2)[1]
     assert part.next_command() is None
-    part.log.write_text("$ nnUNetv2_predict\n")
+    part.log.write_text("$ python -m nnunet_sfma.prediction\n")
     cut_off = part.files[2]
     cut_off.write_bytes(cut_off.read_bytes()[:-20])
     part.prepare()

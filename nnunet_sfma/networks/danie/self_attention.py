@@ -11,6 +11,8 @@ from timm.layers import BatchNormAct2d
 from timm.models.maxxvit import model_cfgs
 from torch import nn
 
+from nnunet_sfma.networks.linear import with_fast_linears
+
 BACKBONES = ("maxvit_tiny_tf_224", "maxvit_small_tf_224")
 STEM_WIDTH = 64
 HEAD_WIDTH = 32
@@ -61,7 +63,7 @@ class SelfAttentionalPerception(nn.Module):
             "features_only": True,
             "out_indices": (1, 2, 3, 4),
         }
-        self.maxvit = _split_norm_act(timm.create_model(**self.settings))
+        self.maxvit = with_fast_linears(_split_norm_act(timm.create_model(**self.settings)))
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Map (B, input_channels, H, W) to four features, (B, C_1, H/4, W/4) to (B, C_4, H/32, W/32)."""

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from nnunet_sfma.networks.convolution import Convolution
 from nnunet_sfma.networks.half_precision import at_least_float32, saturate
-from nnunet_sfma.networks.recomputation import recomputed
+from nnunet_sfma.networks.recomputation import recomputed_if_large
+from nnunet_sfma.networks.row_blocks import in_row_blocks
 
 
 class StripConvolution(nn.Sequential):
@@ -19,8 +21,8 @@ class StripConvolution(nn.Sequential):
 
     def __init__(self, channels: int, length: int):
         super().__init__(
-            nn.Conv2d(channels, channels, (1, length), padding=(0, length // 2), groups=channels),
-            nn.Conv2d(channels, channels, (length, 1), padding=(length // 2, 0), groups=channels),
+            Convolution(channels, channels, (1, length), groups=channels),
+            Convolution(channels, channels, (length, 1), groups=channels),
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -53,7 +55,7 @@ class DualAxisMultiScaleAttentionUnit(nn.Module):
         super().__init__()
         self.spatial = nn.ModuleList(StripConvolution(channels, k) for k in kernel_sizes)
         self.frequency = nn.ModuleList(StripConvolution(channels, k) for k in kernel_sizes)
-        self.mix = nn.Conv2d(channels, channels, 1)
+        self.mix = Convolution(channels, channels, 1)
 
     def forward(self, x_in: torch.Tensor, x: torch.Tensor, out_s: torch.Tensor, out_c: torch.Tensor) -> torch.Tensor:
         """Combine the four maps, each (B, C, H, W), to one.
@@ -64,11 +66,12 @@ class DualAxisMultiScaleAttentionUnit(nn.Module):
             out_s: Out_S of the spatial gating unit.
             out_c: Out_C of the frequency gating unit.
         """
-        strips = [(strip, out_s) for strip in self.spatial] + [(strip, out_c) for strip in self.frequency]
-        fused = at_least_float32(x).clone()
-        for strip, gated in strips:
-            fused += recomputed(strip, gated)
-        return recomputed(self._modulate, saturate(fused, x.dtype), x_in)
+        pairs = [(strip, out_s) for strip in self.spatial] + [(strip, out_c) for strip in self.frequency]
+        stripped = (recomputed_if_large(strip, gated) for strip, gated in pairs)
+        fused = at_least_float32(x) + next(stripped)
+        for one in stripped:
+            fused += one
+        return in_row_blocks(self._modulate, saturate(fused, x.dtype), x_in)
 
     def _modulate(self, fused: torch.Tensor, x_in: torch.Tensor) -> torch.Tensor:
         """Equation 20 of F and X_in."""

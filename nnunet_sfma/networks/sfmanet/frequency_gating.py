@@ -4,8 +4,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nnunet_sfma.networks.convolution import convolve
 from nnunet_sfma.networks.half_precision import at_least_float32, saturate, without_autocast
 from nnunet_sfma.networks.linear_chains import dense, then_pointwise
+from nnunet_sfma.networks.row_blocks import in_row_blocks
 
 
 class ChannelPermutation(nn.Module):
@@ -106,15 +108,21 @@ class FrequencyGatingUnit(nn.Module):
         high, low = x.split(self.split, dim=1)
         with without_autocast(x):
             squeeze, weight, bias, whole_low = self._merged()
-        first = F.conv2d(F.conv2d(high, squeeze), weight, bias, padding=1)
-        second = F.conv2d(low, whole_low)
+        first = convolve(convolve(high, squeeze), weight, bias)
+        second = convolve(low, whole_low)
         wide = torch.promote_types(first.dtype, torch.float32)
         means = [part.mean((2, 3), keepdim=True, dtype=wide) for part in (first, second)]
         weights = torch.cat(means, dim=1).softmax(dim=1)
         if self.rescale:
             weights = weights * weights.shape[1]
-        weight_first, weight_second = weights.chunk(2, dim=1)
-        out = torch.addcmul(at_least_float32(first) * weight_first, at_least_float32(second), weight_second)
+        rows = weights.expand(-1, -1, x.shape[2], -1)
+        return in_row_blocks(self._weighted_sum, first, second, rows)
+
+    @staticmethod
+    def _weighted_sum(first: torch.Tensor, second: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Equation 14 of the permuted halves of Y3 and the weights (B, 2C, H, 1)."""
+        of_first, of_second = weights.chunk(2, dim=1)
+        out = torch.addcmul(at_least_float32(first) * of_first, at_least_float32(second), of_second)
         return saturate(out, first.dtype)
 
     def _merged(self) -> tuple[torch.Tensor, ...]:

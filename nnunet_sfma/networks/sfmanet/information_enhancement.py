@@ -2,11 +2,11 @@
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
+from nnunet_sfma.networks.convolution import Convolution, convolve
 from nnunet_sfma.networks.half_precision import without_autocast
 from nnunet_sfma.networks.linear_chains import then_pointwise
-from nnunet_sfma.networks.recomputation import recomputed
+from nnunet_sfma.networks.recomputation import recomputed_if_large
 from nnunet_sfma.networks.sfmanet.axial_attention import AxialAttention
 
 
@@ -44,17 +44,15 @@ class InformationEnhancementModule(nn.Module):
             raise ValueError(f"{fuse_groups} fusion groups do not divide {channels} channels")
         self.branches = nn.ModuleList(self._branch(channels, k, pointwise) for k in (3, 5, 7))
         self.shuffle = nn.ChannelShuffle(self.sources)
-        self.fuse = nn.Conv2d(
-            self.sources * channels, channels, fuse_kernel, padding=fuse_kernel // 2, groups=fuse_groups
-        )
+        self.fuse = Convolution(self.sources * channels, channels, fuse_kernel, groups=fuse_groups)
         self.column_attention = AxialAttention(channels, "column")
         self.row_attention = AxialAttention(channels, "row")
 
     @staticmethod
     def _branch(channels: int, kernel: int, pointwise: bool) -> nn.Sequential:
-        layers = [nn.Conv2d(channels, channels, kernel, padding=kernel // 2, groups=channels)]
+        layers = [Convolution(channels, channels, kernel, groups=channels)]
         if pointwise:
-            layers.append(nn.Conv2d(channels, channels, 1))
+            layers.append(Convolution(channels, channels, 1))
         return nn.Sequential(*layers)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -65,17 +63,20 @@ class InformationEnhancementModule(nn.Module):
     def _fuse(self, x: torch.Tensor) -> torch.Tensor:
         """Equations 21 and 22 and the fusion."""
         if not self._merging_pays(x):
-            concatenated = torch.cat([x, *(branch(x) for branch in self.branches)], dim=1)
-            return self.fuse(self.shuffle(concatenated))
+            return recomputed_if_large(self._fuse_concatenated, x)
         with without_autocast(x):
             weights, bias = self._merged()
-        fused = F.conv2d(x, weights[0], bias)
+        fused = convolve(x, weights[0], bias)
         for (depthwise, _), weight in zip(self.branches, weights[1:], strict=True):
-            fused += recomputed(lambda x, d=depthwise, w=weight: F.conv2d(d(x), w), x)
+            fused += recomputed_if_large(lambda x, d=depthwise, w=weight: convolve(d(x), w), x)
         return fused
 
+    def _fuse_concatenated(self, x: torch.Tensor) -> torch.Tensor:
+        concatenated = torch.cat([x, *(branch(x) for branch in self.branches)], dim=1)
+        return self.fuse(self.shuffle(concatenated))
+
     def _merging_pays(self, x: torch.Tensor) -> bool:
-        """Whether the 1x1 convolutions of the branches can enter the fusion's, at fewer multiplications than they take."""
+        """Whether the 1x1 convolutions of the branches can enter the fusion's, and that saves multiplications."""
         pointwise = self.fuse.kernel_size == (1, 1) and self.fuse.groups == 1 and len(self.branches[0]) == 2
         return pointwise and x.shape[0] * x.shape[2] * x.shape[3] > x.shape[1]
 

@@ -6,7 +6,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nnunet_sfma.networks.half_precision import saturate
+from nnunet_sfma.networks.convolution import Convolution
+from nnunet_sfma.networks.half_precision import at_least_float32, saturate
+from nnunet_sfma.networks.layout import in_faster_layout
+from nnunet_sfma.networks.recomputation import recomputed_if_large, recomputed_module
 from nnunet_sfma.networks.sfmanet.dual_axis import DualAxisMultiScaleAttentionUnit
 from nnunet_sfma.networks.sfmanet.frequency_gating import FrequencyGatingUnit
 from nnunet_sfma.networks.sfmanet.information_enhancement import InformationEnhancementModule
@@ -32,14 +35,14 @@ class DoubleConvolution(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        self.conv1 = Convolution(in_channels, out_channels, 3, bias=False)
         self.norm1 = nn.BatchNorm2d(out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.conv2 = Convolution(out_channels, out_channels, 3, bias=False)
         self.norm2 = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2)):
-            x = conv(x)
+            x = conv(in_faster_layout(x, conv.weight))
             x = F.relu_(normalised(saturate(x, x.dtype), norm))
         return x
 
@@ -53,23 +56,29 @@ class GatedSkip(nn.Module):
 
     def __init__(self, channels: int, sgu: dict, fgu: dict, dmau: bool, init_pointwise: bool):
         super().__init__()
-        self.init = nn.Sequential(nn.Conv2d(channels, channels, 5, padding=2, groups=channels))
+        self.init = nn.Sequential(Convolution(channels, channels, 5, groups=channels))
         if init_pointwise:
-            self.init.append(nn.Conv2d(channels, channels, 1))
+            self.init.append(Convolution(channels, channels, 1))
         self.sgu = SpatialGatingUnit(channels, **sgu)
         self.fgu = FrequencyGatingUnit(channels, **fgu)
         self.dmau = DualAxisMultiScaleAttentionUnit(channels) if dmau else None
 
     def forward(self, x_in: torch.Tensor) -> torch.Tensor:
         x = self.init(x_in)
-        out_s, out_c = self.sgu(x), self.fgu(x)
+        out_s, out_c = recomputed_if_large(self.sgu, x), recomputed_if_large(self.fgu, x)
         if self.dmau is None:
-            return saturate(out_s.float() + out_c.float(), out_c.dtype)
+            return saturate(at_least_float32(out_s) + at_least_float32(out_c), out_c.dtype)
         return self.dmau(x_in, x, out_s, out_c)
+
+
+def _run(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return module(x)
 
 
 class Encoder(nn.Module):
     """Double convolutions with an IEM in front of the pooling; returns every stage's feature, finest first."""
+
+    checkpointing = False
 
     def __init__(self, input_channels: int, features_per_stage: Sequence[int], iem: dict, iem_stages: int):
         super().__init__()
@@ -81,9 +90,10 @@ class Encoder(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        features = [self.stages[0](x)]
+        run = recomputed_module if self.checkpointing else _run
+        features = [run(self.stages[0], x)]
         for stage, iem in zip(self.stages[1:], self.iem, strict=True):
-            features.append(stage(F.max_pool2d(iem(features[-1]), 2)))
+            features.append(run(stage, F.max_pool2d(run(iem, features[-1]), 2)))
         return features
 
 
@@ -93,6 +103,8 @@ class Decoder(nn.Module):
     The head is named ``seg_layers`` because nnU-Net leaves exactly those parameters out when it loads pretrained
     weights from another label set.
     """
+
+    checkpointing = False
 
     def __init__(self, features_per_stage: Sequence[int], num_classes: int):
         super().__init__()
@@ -104,8 +116,9 @@ class Decoder(nn.Module):
 
     def forward(self, deepest: torch.Tensor, skips: Sequence[torch.Tensor]) -> torch.Tensor:
         x = deepest
+        run = recomputed_module if self.checkpointing else _run
         for up, stage, skip in zip(self.up, self.stages, reversed(skips), strict=True):
-            x = stage(torch.cat([skip, up(x)], dim=1))
+            x = run(stage, torch.cat([skip, up(x)], dim=1))
         return self.seg_layers[0](x)
 
 
@@ -178,7 +191,6 @@ class SFMANet(nn.Module):
             for width in features_per_stage[:-1]
         )
         self.decoder = Decoder(features_per_stage, num_classes)
-        self.to(memory_format=torch.channels_last)
 
     @staticmethod
     def _check(features_per_stage: Sequence[int], iem_stages: int, sfgu: bool, dmau: bool) -> None:
@@ -188,6 +200,10 @@ class SFMANet(nn.Module):
             raise ValueError(f"iem_stages lies between 0 and {len(features_per_stage) - 1}, got {iem_stages}")
         if dmau and not sfgu:
             raise ValueError("dmau works on the outputs of sfgu: switch sfgu on or dmau off")
+
+    def checkpoint_activations(self) -> None:
+        """From now on keep only what lies between stages for the backward pass, and compute the rest again there."""
+        self.encoder.checkpointing = self.decoder.checkpointing = True
 
     def padded_size(self, size: Sequence[int]) -> tuple[int, int]:
         """(H, W) that the network computes with: multiples of 2**(stages - 1)."""
@@ -211,5 +227,5 @@ class SFMANet(nn.Module):
         padded = self.padded_size((height, width))
         x = F.pad(x, (0, padded[1] - width, 0, padded[0] - height))
         features = self.encoder(x)
-        skips = [gate(feature) for gate, feature in zip(self.skips, features[:-1], strict=True)]
+        skips = [recomputed_if_large(gate, feature) for gate, feature in zip(self.skips, features[:-1], strict=True)]
         return self.decoder(features[-1], skips)[..., :height, :width]

@@ -4,8 +4,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nnunet_sfma.networks.convolution import convolve
 from nnunet_sfma.networks.half_precision import at_least_float32, without_autocast
 from nnunet_sfma.networks.linear_chains import then_pointwise
+from nnunet_sfma.networks.row_blocks import in_row_blocks
 
 
 class SpatialGroupNorm(nn.GroupNorm):
@@ -60,7 +62,7 @@ class SpatialGatingUnit(nn.Module):
     crossed and added, as the paper's overview says. Equation 4 reads in equation 5 as if it were a function of SGN(X);
     it is the product. Y, w and R are computed in at least float32 so that half precision cannot flip the gate.
 
-    w multiplies SGN's scale and shift instead of its output. Nothing lies between the two convolutions of equation 6, so
+    w multiplies SGN's scale and shift instead of its output. Nothing lies between the two convolutions of equation 6:
     they are computed as one from C channels to 1, which takes C/2 times fewer multiplications.
 
     Args:
@@ -87,29 +89,43 @@ class SpatialGatingUnit(nn.Module):
 
     def gates(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Equation 5: the weights W1 (informative) and W2 (redundant), each (B, C, H, W) in [0, 1], in float32."""
-        r = self._relevance(x)
+        r = torch.sigmoid(self._weighted_norm(x))
         informative = r > self.threshold
         return torch.where(informative, 1.0, r), torch.where(informative, 0.0, r)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, C, H, W) to Out_S of the same shape."""
-        r = self._relevance(x)
+        y = self._weighted_norm(x)
+        attention = self._attention(in_row_blocks(self._sum, x, y))
+        return in_row_blocks(self._cross, x, y, attention)
+
+    def _sum(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        """X1 + X2."""
+        x1, x2 = self._separate(x, y)
+        return x1 + x2
+
+    def _cross(self, x: torch.Tensor, y: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
+        """Equation 7."""
+        x1, x2 = self._separate(x, y)
+        return (x1 + torch.roll(x2, x.shape[1] // 2, dims=1)) * attention
+
+    def _separate(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """X1 and X2 by arithmetic, which a CPU does many times faster than choosing by a mask."""
+        r = torch.sigmoid(y)
         informative = torch.gt(r, self.threshold).to(x.dtype)
         below = r.to(x.dtype) * x
         x2 = torch.addcmul(below, below, informative, value=-1)
-        x1 = torch.addcmul(x2, x, informative)
-        attention = self._attention(x1 + x2)
-        return (x1 + torch.roll(x2, x.shape[1] // 2, dims=1)) * attention
+        return torch.addcmul(x2, x, informative), x2
 
-    def _relevance(self, x: torch.Tensor) -> torch.Tensor:
-        """R of equation 5."""
+    def _weighted_norm(self, x: torch.Tensor) -> torch.Tensor:
+        """w * SGN(X), whose sigmoid is R."""
         w = self.norm.correlation_weights()
         gamma, beta = w * at_least_float32(self.norm.weight), w * at_least_float32(self.norm.bias)
-        return torch.sigmoid(F.group_norm(at_least_float32(x), self.norm.num_groups, gamma, beta, self.norm.eps))
+        return F.group_norm(at_least_float32(x), self.norm.num_groups, gamma, beta, self.norm.eps)
 
     def _attention(self, x: torch.Tensor) -> torch.Tensor:
         """A of equation 6, (B, 1, H, W)."""
         conv, pointwise, sigmoid = self.attention
         with without_autocast(x):
             weight, bias = then_pointwise(conv.weight, conv.bias, pointwise.weight.flatten(1), pointwise.bias)
-        return sigmoid(F.conv2d(x, weight, bias, padding=1))
+        return sigmoid(convolve(x, weight, bias))

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 from nnunet_sfma.networks.danie import DANIE, EnhancingSelfAttention, HierarchicalAttentionBlock
 from nnunet_sfma.networks.danie.joint_preservation import FUSIONS
 from tests.networks.contract import NetworkContract
-from tests.networks.danie.reference import bilinear
+from tests.networks.probing import counterpart
+from tests.reference import danie as reference
 
 S = {"backbone": "maxvit_tiny_tf_224", "features_per_stage": (64, 128, 256, 512)}
 L = {"backbone": "maxvit_small_tf_224", "features_per_stage": (96, 192, 384, 768)}
@@ -267,12 +268,10 @@ def test_a_network_without_maxvit_takes_no_weights():
 def test_logits_are_the_sum_of_four_raised_predictions():
     net, x, maps = narrow().eval(), torch.randn(2, 1, 64, 96), []
     net.joint_preservation.register_forward_hook(lambda _, given, out: maps.extend(out))
-    y, expected = net(x), 0
+    y = net(x)
     assert len(maps) == len(net.heads.seg_layers) == 4
-    for head, j in zip(net.heads.seg_layers, maps, strict=True):
-        prediction = torch.einsum("oc,bchw->bohw", head.weight[:, :, 0, 0], j) + head.bias.view(1, -1, 1, 1)
-        expected = expected + bilinear(prediction, (64, 96))
-    torch.testing.assert_close(y.double(), expected, rtol=1e-4, atol=1e-5)
+    heads = counterpart(reference.PredictionHeads((32, 32, 64, 64), 2), net.heads)
+    torch.testing.assert_close(y.double(), heads([j.double() for j in maps], (64, 96)), rtol=1e-4, atol=1e-5)
 
 
 def test_biases_of_the_heads_add_up():

@@ -1,0 +1,104 @@
+"""Convolutions that keep the size, with gradients that a CPU computes as fast as the convolution itself."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.grad import conv2d_weight
+
+from nnunet_sfma.networks.layout import is_full_precision_on_cpu
+
+NARROW = 3  # columns of a depthwise kernel
+
+
+class Convolution(nn.Conv2d):
+    """A convolution of stride 1 with zero padding that keeps the size, (B, C_in, H, W) to (B, C_out, H, W).
+
+    Args:
+        in_channels, out_channels: C_in and C_out.
+        kernel_size: (k, l) or k for (k, k), odd.
+        groups: as in ``nn.Conv2d``; C_in makes it depthwise.
+        bias: whether there is one.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int | tuple[int, int],
+        groups: int = 1,
+        bias: bool = True,
+    ):
+        super().__init__(in_channels, out_channels, kernel_size, padding="same", groups=groups, bias=bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Convolve (B, C_in, H, W)."""
+        return convolve(x, self.weight, self.bias)
+
+
+def convolve(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """Convolve with stride 1 and the zero padding that keeps the size.
+
+    PyTorch's gradient of the input of a large map takes several times as long on a CPU as the convolution with the
+    mirrored kernel, which is the same; and its CPU library has no fast weight gradient for depthwise kernels wider than
+    three columns: that of a 1 x 21 strip took fifty times as long as the strip. Both are computed in other ways there.
+
+    Args:
+        x: (B, C_in, H, W).
+        weight: (C_out, C_in / groups, k, l), k and l odd.
+        bias: (C_out,) or none.
+    """
+    groups = x.shape[1] // weight.shape[1]
+    is_large = x.numel() > weight.numel() and groups in (1, x.shape[1])
+    if not is_large or not torch.is_grad_enabled() or not is_full_precision_on_cpu(x):
+        return F.conv2d(x, weight, bias, padding=_padding(weight.shape), groups=groups)
+    return _Convolution.apply(x, weight, bias)
+
+
+def _padding(shape: torch.Size) -> tuple[int, int]:
+    return shape[2] // 2, shape[3] // 2
+
+
+class _Convolution(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        return F.conv2d(x, weight, bias, padding=_padding(weight.shape), groups=x.shape[1] // weight.shape[1])
+
+    @staticmethod
+    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        grad_x = _input_gradient(weight, grad) if needs_x else None
+        grad_weight = _weight_gradient(x, weight.shape, grad) if needs_weight else None
+        return grad_x, grad_weight, grad.sum((0, 2, 3)) if needs_bias else None
+
+
+def _input_gradient(weight: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
+    mirrored = weight.flip(2, 3)
+    is_depthwise = weight.shape[1] == 1 and weight.shape[0] == grad.shape[1] > 1
+    return convolve(grad, mirrored if is_depthwise else mirrored.transpose(0, 1))
+
+
+def _weight_gradient(x: torch.Tensor, shape: torch.Size, grad: torch.Tensor) -> torch.Tensor:
+    groups = x.shape[1] // shape[1]
+    if groups == 1:
+        return conv2d_weight(x, shape, grad, padding=_padding(shape))
+    return _depthwise_gradient(x, shape, grad)
+
+
+def _depthwise_gradient(x: torch.Tensor, shape: torch.Size, grad: torch.Tensor) -> torch.Tensor:
+    """The gradient of the weight (C, 1, k, l), a few columns of it at a time and as few as can be."""
+    channels, _, height, width = shape
+    if height < width:
+        transposed = torch.Size((channels, 1, width, height))
+        return _depthwise_gradient(x.transpose(2, 3), transposed, grad.transpose(2, 3)).transpose(2, 3)
+    grad = grad.contiguous(memory_format=torch.channels_last)
+    padded = F.pad(x, (width // 2, width // 2)) if width > 1 else x
+    pieces = []
+    for first in range(0, width, NARROW):
+        number = min(NARROW, width - first)
+        shifted = padded[..., first : first + x.shape[3] + number - 1].contiguous(memory_format=torch.channels_last)
+        piece = (channels, 1, height, number)
+        pieces.append(conv2d_weight(shifted, piece, grad, padding=(height // 2, 0), groups=channels))
+    return torch.cat(pieces, dim=3)

@@ -1,0 +1,130 @@
+"""The batched predictor against nnU-Net's: the same logits, with less memory as well."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from batchgenerators.utilities.file_and_folder_operations import load_json
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from torch import nn
+
+from nnunet_sfma.prediction.batched_predictor import BatchedPredictor
+from tests.conftest import Workspace
+from tests.prediction.conftest import model_of
+
+GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
+PIXELS = 40 * 32
+ONE_AT_A_TIME, DEFAULT = 1, None
+
+
+class OutOfMemory(nn.Conv2d):
+    """A network for which memory suffices up to a number of images, or not at all for some times.
+
+    Attributes:
+        batches: the number of images of each call.
+    """
+
+    def __init__(self, most_images: int, fails: int = 0):
+        torch.manual_seed(0)
+        super().__init__(1, 2, 3, padding=1)
+        self.most_images, self.fails, self.batches = most_images, fails, []
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.batches.append(len(x))
+        self.fails -= 1
+        if len(x) > self.most_images or self.fails >= 0:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
+@pytest.mark.parametrize(
+    ("pixels_at_once", "options"),
+    [
+        (ONE_AT_A_TIME, {}),
+        (ONE_AT_A_TIME, {"use_mirroring": False}),
+        (2 * PIXELS, {}),
+        (DEFAULT, {}),
+        (DEFAULT, {"use_mirroring": False}),
+        (DEFAULT, {"use_gaussian": False, "tile_step_size": 0.3}),
+    ],
+)
+def test_logits_are_those_of_nnunet(trained: Workspace, device: str, pixels_at_once: int | None, options: dict):
+    data = torch.randn(2, 3, 60, 32, generator=torch.Generator().manual_seed(0))
+    stock, batched = (kind(device=torch.device(device), **options) for kind in (nnUNetPredictor, BatchedPredictor))
+    for predictor in (stock, batched):
+        predictor.initialize_from_trained_model_folder(str(model_of(trained)), (0, 1))
+    if pixels_at_once:
+        batched.pixels_at_once = pixels_at_once
+    expected, logits = (each.predict_logits_from_preprocessed_data(data.clone()) for each in (stock, batched))
+    assert logits.dtype == expected.dtype == torch.half
+    if pixels_at_once == ONE_AT_A_TIME and device == "cpu":
+        assert torch.equal(logits, expected)
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_last_batch_is_divided_into_powers_of_two(predictor_of: Callable[[nn.Module], BatchedPredictor]):
+    """Memory for 20 images, seven patches, four copies of each: batches of four, two and one patch."""
+    network = OutOfMemory(most_images=1000)
+    predictor = predictor_of(network)
+    predictor.pixels_at_once = 20 * PIXELS
+    predictor.predict_logits_from_preprocessed_data(torch.randn(1, 7, 40, 32))
+    assert network.batches == [16, 8, 4]
+
+
+def test_batch_is_halved_until_memory_suffices(predictor_of: Callable[[nn.Module], BatchedPredictor]):
+    data = torch.randn(1, 5, 40, 50)  # three tiles a slice
+    expected = predictor_of(OutOfMemory(most_images=1000)).predict_logits_from_preprocessed_data(data)
+    network = OutOfMemory(most_images=3)
+    predictor = predictor_of(network)
+    predictor.pixels_at_once = 16 * PIXELS
+    logits = predictor.predict_logits_from_preprocessed_data(data)
+    assert network.batches == [16, 8, 4, *[2] * (5 * 3 * 4 // 2)]
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
+    network.batches.clear()
+    predictor.predict_logits_from_preprocessed_data(data)
+    assert set(network.batches) == {2}
+
+
+def test_results_move_to_the_cpu_when_memory_does_not_suffice_for_one_image(
+    predictor_of: Callable[[nn.Module], BatchedPredictor],
+):
+    data = torch.randn(1, 3, 40, 32)
+    expected = predictor_of(OutOfMemory(most_images=1000)).predict_logits_from_preprocessed_data(data)
+    network = OutOfMemory(most_images=1000, fails=4)
+    predictor = predictor_of(network)
+    predictor.perform_everything_on_device = True
+    predictor.pixels_at_once = 8 * PIXELS
+    logits = predictor.predict_logits_from_preprocessed_data(data)
+    assert network.batches == [8, 4, 2, 1, *[1] * 12]
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_lack_of_memory_for_one_image_is_told(predictor_of: Callable[[nn.Module], BatchedPredictor]):
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        predictor_of(OutOfMemory(most_images=0)).predict_logits_from_preprocessed_data(torch.randn(1, 3, 40, 32))
+
+
+def test_3d_configuration_is_predicted_by_nnunet(prepared: Workspace):
+    torch.manual_seed(0)
+    network, image = nn.Conv3d(1, 2, 3, padding=1), torch.randn(1, 6, 90, 50)
+    stock, batched = (_predictor(kind, network, prepared, "3d_fullres") for kind in (nnUNetPredictor, BatchedPredictor))
+    expected, logits = (each.predict_logits_from_preprocessed_data(image) for each in (stock, batched))
+    assert torch.equal(logits, expected)
+
+
+@pytest.fixture
+def predictor_of(prepared: Workspace) -> Callable[[nn.Module], BatchedPredictor]:
+    """``predictor_of(network)``: of patches of 40 x 32 with that network, mirroring along both axes."""
+    return lambda network: _predictor(BatchedPredictor, network, prepared, "2d")
+
+
+def _predictor(kind: type[nnUNetPredictor], network: nn.Module, workspace: Workspace, configuration: str):
+    predictor = kind(device=torch.device("cpu"), allow_tqdm=False)
+    plans = PlansManager(load_json(workspace.preprocessed / workspace.plain / "nnUNetPlans.json"))
+    labels = {"labels": {"background": 0, "lesion": 1}}
+    axes = tuple(range(2 if configuration == "2d" else 3))
+    configuration = plans.get_configuration(configuration)
+    predictor.manual_initialization(network, plans, configuration, [network.state_dict()], labels, "", axes)
+    return predictor

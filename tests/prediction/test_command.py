@@ -1,0 +1,88 @@
+"""``python -m nnunet_sfma.prediction``: the voxels of ``nnUNetv2_predict``, and its errors in one sentence."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+import torch
+from nnunetv2.inference.predict_from_raw_data import predict_entry_point
+
+from nnunet_sfma.prediction.__main__ import main
+from tests.conftest import Workspace
+from tests.prediction.conftest import PLANS, SHAPES, TRAINER, images_of, model_of
+
+MODEL = ["-d", "2", "-tr", TRAINER, "-p", PLANS, "-c", "2d", "-device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """Both commands change the number of threads of this process."""
+    number = torch.get_num_threads()
+    yield
+    torch.set_num_threads(number)
+
+
+@pytest.fixture
+def arguments(trained: Workspace, tmp_path: Path) -> list[str]:
+    """The command for both folds, into a folder ``out``."""
+    return [*MODEL, "-i", str(images_of(trained)), "-o", str(tmp_path / "out"), "-f", "0", "1"]
+
+
+def test_voxels_are_those_of_nnunet(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    main([*arguments, "--disable_progress_bar"])
+    monkeypatch.setattr("sys.argv", ["nnUNetv2_predict", *arguments, "-o", str(tmp_path / "expected")])
+    predict_entry_point()
+    for case in SHAPES:
+        ours, nnunets = (_read(tmp_path / folder / f"{case}.nii.gz") for folder in ("out", "expected"))
+        np.testing.assert_array_equal(ours, nnunets)
+        assert len(np.unique(nnunets)) > 1
+    for name in ("dataset.json", "plans.json"):
+        assert (tmp_path / "out" / name).read_text() == (tmp_path / "expected" / name).read_text()
+
+
+def test_prediction_is_continued_and_probabilities_are_written(arguments: list[str], tmp_path: Path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "larger.nii.gz").touch()
+    main([*arguments, "--continue_prediction"])
+    assert {path.name for path in out.glob("*.nii.gz")} == {f"{case}.nii.gz" for case in SHAPES}
+    assert (out / "larger.nii.gz").stat().st_size == 0
+    main([*arguments, "-f", "1", "--save_probabilities"])
+    probabilities = np.load(out / "larger.npz")["probabilities"]
+    assert probabilities.shape[1:] == _read(out / "larger.nii.gz").shape
+
+
+def test_errors_are_one_sentence(trained: Workspace, arguments: list[str], tmp_path: Path):
+    with pytest.raises(SystemExit, match="-part_id 2: with -num_parts 2 it is 0 to 1."):
+        main([*arguments, "-num_parts", "2", "-part_id", "2"])
+    with pytest.raises(SystemExit, match="There is no folder /nowhere: give the folder of the images with -i."):
+        main([*arguments, "-i", "/nowhere"])
+    with pytest.raises(SystemExit, match="There is no model in .*nnUNetTrainerX__tiny__2d: train it, or check"):
+        main([*arguments, "-tr", "nnUNetTrainerX"])
+    with pytest.raises(SystemExit, match="has no checkpoint_final.pth of fold all: train it to its end"):
+        main([*arguments, "-f", "0", "all"])
+    with pytest.raises(SystemExit, match="has no checkpoint_x.pth of fold 0"):
+        main([*arguments, "-chk", "checkpoint_x.pth"])
+    if not torch.cuda.is_available():
+        with pytest.raises(SystemExit, match="There is no device 'cuda' that torch can use"):
+            main([*arguments, "-device", "cuda"])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", None])
+def test_damaged_checkpoint_is_named(
+    content: bytes | None, trained: Workspace, arguments: list[str], request: pytest.FixtureRequest
+):
+    damaged = model_of(trained) / "fold_2"
+    damaged.mkdir()
+    request.addfinalizer(lambda: shutil.rmtree(damaged))
+    path = damaged / "checkpoint_final.pth"
+    torch.save({"network": "none"}, path) if content is None else path.write_bytes(content)
+    with pytest.raises(SystemExit, match=r"cannot be loaded \(\w+: .+\): train these folds again"):
+        main([*arguments, "-f", "2"])
+
+
+def _read(path: Path) -> np.ndarray:
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
