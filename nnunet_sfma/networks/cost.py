@@ -8,7 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 CONVENTION = (
     "multiply-adds of one image, torch.utils.flop_counter / 2: convolutions and linear layers (conv), "
-    "attention products (matmul); norms, activations, pooling and resizing count nothing"
+    "attention products (matmul); norms, activations, pooling and resizing count nothing; a chain of linear maps counts as "
+    "the one map that is computed: with each of its equations by itself sfmanet takes 67.62 + 3.21, sfmanet-r1 88.38 + 3.17"
 )
 
 
@@ -48,4 +49,4 @@ def measure_cost(network: nn.Module, image_shape: tuple[int, int, int]) -> Cost:
 
 
 def _is_layer(operator) -> bool:
-    return any(name in str(operator) for name in ("convolution", "addmm"))
+    return any(name in str(operator) for name in ("convolution", "addmm", "aten.mm"))
