@@ -15,13 +15,14 @@ def recomputed(function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> 
     """``function(*inputs)``; the backward pass computes its intermediate results again instead of keeping them.
 
     Of the recomputation only what leads to the last tensor that is needed takes place: if the function ends in a
-    matrix product, that one is not done again. Compiled networks keep what their compiler decides.
+    matrix product, that one is not done again. Compiled networks keep what their compiler decides; on the meta device,
+    where memory is counted before a training, everything is kept, which bounds that from above.
 
     Args:
         function: differentiable, the same whenever it is called, without layers that count their calls.
         inputs: kept for the backward pass.
     """
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or inputs[0].is_meta:
         return function(*inputs)
     return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
 
