@@ -8,8 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 CONVENTION = (
     "multiply-adds of one image, torch.utils.flop_counter / 2: convolutions and linear layers (conv), "
-    "attention products (matmul); norms, activations, pooling and resizing count nothing; a chain of linear maps counts as "
-    "the one map that is computed: with each of its equations by itself sfmanet takes 67.62 + 3.21, sfmanet-r1 88.38 + 3.17"
+    "attention products (matmul); norms, activations, pooling and resizing count nothing; "
+    "a chain of linear maps counts as the one map that is computed: "
+    "with each of its equations by itself sfmanet takes 67.62 + 3.21, sfmanet-r1 88.38 + 3.17"
 )
 
 
