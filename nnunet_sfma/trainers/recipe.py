@@ -28,8 +28,8 @@ OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW, "SGD": torch
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a plan's ``training`` block says. All keys but the last two are mandatory: a plan is complete
-    or it is refused.
+    """What a plan's ``training`` block says. All keys but the last two are mandatory: a plan is complete or it
+    is refused.
 
     A seed fixes the weights at the start and the random numbers of each augmentation process. With several of these
     processes (``nnUNet_n_proc_DA`` above 1) the order in which their batches arrive is not fixed, and CUDA's sums

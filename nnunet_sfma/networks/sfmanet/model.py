@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from nnunet_sfma.networks.convolution import Convolution
 from nnunet_sfma.networks.half_precision import at_least_float32, saturate
-from nnunet_sfma.networks.layout import in_faster_layout
+from nnunet_sfma.networks.layout import in_faster_layout, is_full_precision_on_cpu
 from nnunet_sfma.networks.recomputation import recomputed_if_large, recomputed_module
 from nnunet_sfma.networks.sfmanet.dual_axis import DualAxisMultiScaleAttentionUnit
 from nnunet_sfma.networks.sfmanet.frequency_gating import FrequencyGatingUnit
@@ -17,13 +17,12 @@ from nnunet_sfma.networks.sfmanet.spatial_gating import SpatialGatingUnit
 
 
 def normalised(x: torch.Tensor, norm: nn.BatchNorm2d) -> torch.Tensor:
-    """``norm(x)``; where x can be overwritten, in its place."""
-    if norm.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    """``norm(x)``; in the place of x where it may be overwritten and full precision leaves room for it."""
+    if norm.training or torch.is_grad_enabled() or not is_full_precision_on_cpu(x):
         return norm(x)
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     shift = torch.addcmul(norm.bias, norm.running_mean, scale, value=-1)
-    scale, shift = (v.to(x.dtype).view(1, -1, 1, 1) for v in (scale, shift))
-    return torch.addcmul(shift, x, scale, out=x)
+    return torch.addcmul(shift.view(1, -1, 1, 1), x, scale.view(1, -1, 1, 1), out=x)
 
 
 class DoubleConvolution(nn.Module):
