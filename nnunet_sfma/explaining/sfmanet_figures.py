@@ -64,7 +64,7 @@ def _spatial_gating(network: SFMANet, calls: Calls, skips: list[int]) -> FigureO
         _names("skip", skips),
         {
             "SGU gate W1": [Overlay(maps.informative_gate(network.skips[i].sgu, calls, i)) for i in skips],
-            "SGU attention A": [Overlay(maps.spatial_attention(calls, i)) for i in skips],
+            "SGU attention A": [Overlay(maps.spatial_attention(network.skips[i].sgu, calls, i)) for i in skips],
         },
     )
 

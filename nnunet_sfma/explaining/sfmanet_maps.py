@@ -11,7 +11,7 @@ from nnunet_sfma.explaining.collecting import Call, Calls
 from nnunet_sfma.networks.sfmanet import AxialAttention, FrequencyGatingUnit, SpatialGatingUnit
 
 COLLECTED = re.compile(
-    r"skips\.\d+\.(sgu|sgu\.attention|fgu\.(group_conv|point_conv_high|point_conv_low|permute_low)|dmau|dmau\.mix)"
+    r"skips\.\d+\.(sgu|fgu|dmau|dmau\.mix)"
     r"|encoder\.iem\.\d+\.(column|row)_attention"
 )
 
@@ -23,10 +23,10 @@ def informative_gate(unit: SpatialGatingUnit, calls: Calls, skip: int) -> torch.
     return informative[0].mean(0)
 
 
-def spatial_attention(calls: Calls, skip: int) -> torch.Tensor:
+def spatial_attention(unit: SpatialGatingUnit, calls: Calls, skip: int) -> torch.Tensor:
     """SGU's A of equation 6: (h, w) in 0 to 1."""
-    (call,) = calls[f"skips.{skip}.sgu.attention"]
-    return call.returned[0, 0]
+    (call,) = calls[f"skips.{skip}.sgu"]
+    return unit.attention_map(call.received)[0, 0]
 
 
 def frequency_weights(unit: FrequencyGatingUnit, calls: Calls, skip: int) -> torch.Tensor:
@@ -34,17 +34,14 @@ def frequency_weights(unit: FrequencyGatingUnit, calls: Calls, skip: int) -> tor
 
     The softmax over all 2C makes their sum 1, or their mean 1 where the unit rescales.
     """
-    names = ("group_conv", "point_conv_high", "point_conv_low", "permute_low")
-    group, high, low, low_squeezed = (calls[f"skips.{skip}.fgu.{name}"][0].returned for name in names)
-    y3 = torch.cat([group + high, low, low_squeezed], dim=1).float()
-    weights = y3.mean((2, 3))[0].softmax(0).view(2, -1)
-    return weights * weights.numel() if unit.rescale else weights
+    (call,) = calls[f"skips.{skip}.fgu"]
+    return unit.channel_weights(call.received)[0]
 
 
 def strip_attention(calls: Calls, skip: int) -> torch.Tensor:
     """DMAU's factor of X_in in equation 20, mean absolute value over the channels: (h, w) from 0."""
-    (call,) = calls[f"skips.{skip}.dmau.mix"]
-    return magnitude(call.returned)
+    of_rows = calls[f"skips.{skip}.dmau.mix"]
+    return magnitude(torch.cat([call.returned for call in of_rows], dim=2))
 
 
 def skip_magnitudes(calls: Calls, skip: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -319,7 +319,7 @@ def test_sfmanet_gates(models):
     network = network_for(models, SFMANET)
     calls = run(network, SFMANET)
     unit = network.skips[0].sgu
-    gate, attention = sfmanet_maps.informative_gate(unit, calls, 0), sfmanet_maps.spatial_attention(calls, 0)
+    gate, attention = sfmanet_maps.informative_gate(unit, calls, 0), sfmanet_maps.spatial_attention(unit, calls, 0)
     for values in (gate, attention):
         assert values.shape == (64, 64) and 0 <= values.min() < values.max() <= 1
     (call,) = calls["skips.0.sgu"]
@@ -333,21 +333,17 @@ def test_sfmanet_gates(models):
 def test_sfmanet_frequency_weights(models):
     network = network_for(models, SFMANET)
     unit = network.skips[0].fgu
-    with torch.no_grad(), collect(network, sfmanet_maps.COLLECTED) as calls:
-        handles = []
-        halves: list[torch.Tensor] = []
-        for permutation in (unit.permute_first, unit.permute_second):
-            handles.append(permutation.register_forward_pre_hook(lambda _, inputs: halves.append(inputs[0])))
-        network(noise(1, 1, 64, 64))
-        for handle in handles:
-            handle.remove()
+    calls = run(network, SFMANET)
     weights = sfmanet_maps.frequency_weights(unit, calls, 0)
     assert weights.mean().item() == pytest.approx(1, abs=1e-5) and weights.min() > 0
-    outputs = {name.rpartition(".")[2]: of_name[0].returned for name, of_name in calls.items() if ".fgu." in name}
-    y1 = outputs["group_conv"] + outputs["point_conv_high"]
-    assert torch.allclose(halves[0], weights[0].view(1, -1, 1, 1) * y1, atol=1e-5)
-    y2 = torch.cat([outputs["point_conv_low"], outputs["permute_low"]], 1)
-    assert torch.allclose(halves[1], weights[1].view(1, -1, 1, 1) * y2, atol=1e-5)
+    (call,) = calls["skips.0.fgu"]
+    with torch.no_grad():
+        high, low = call.received.split(unit.split, dim=1)
+        high, low = unit.permute_high(unit.squeeze_high(high)), unit.permute_low(unit.squeeze_low(low))
+        y1 = unit.group_conv(high) + unit.point_conv_high(high)
+        y2 = torch.cat([unit.point_conv_low(low), low], 1)
+    first, second = (w.view(1, -1, 1, 1) * y for w, y in zip(weights, (y1, y2), strict=True))
+    assert torch.allclose(unit.permute_first(first) + unit.permute_second(second), call.returned, atol=1e-5)
 
 
 def test_sfmanet_dual_axis(models):

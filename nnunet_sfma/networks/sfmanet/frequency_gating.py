@@ -105,6 +105,18 @@ class FrequencyGatingUnit(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, C, H, W) to Out_C of the same shape."""
+        first, second, weights = self._permuted_parts(x)
+        return in_row_blocks(self._weighted_sum, first, second, weights.expand(-1, -1, x.shape[2], -1))
+
+    def channel_weights(self, x: torch.Tensor) -> torch.Tensor:
+        """W of equation 13 for X, (B, C, H, W) to (B, 2, C): of the channels of Y1 and of Y2."""
+        of_first, of_second = self._permuted_parts(x)[2].flatten(1).chunk(2, dim=1)
+        orders = self.permute_first.order, self.permute_second.order
+        back = [part[:, order.argsort()] for part, order in zip((of_first, of_second), orders, strict=True)]
+        return torch.stack(back, dim=1)
+
+    def _permuted_parts(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Perm(Y1), Perm(Y2) and their weights (B, 2C, 1, 1)."""
         high, low = x.split(self.split, dim=1)
         with without_autocast(x):
             squeeze, weight, bias, whole_low = self._merged()
@@ -115,8 +127,7 @@ class FrequencyGatingUnit(nn.Module):
         weights = torch.cat(means, dim=1).softmax(dim=1)
         if self.rescale:
             weights = weights * weights.shape[1]
-        rows = weights.expand(-1, -1, x.shape[2], -1)
-        return in_row_blocks(self._weighted_sum, first, second, rows)
+        return first, second, weights
 
     @staticmethod
     def _weighted_sum(first: torch.Tensor, second: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -96,8 +96,11 @@ class SpatialGatingUnit(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, C, H, W) to Out_S of the same shape."""
         y = self._weighted_norm(x)
-        attention = self._attention(in_row_blocks(self._sum, x, y))
-        return in_row_blocks(self._cross, x, y, attention)
+        return in_row_blocks(self._cross, x, y, self._attention(x, y))
+
+    def attention_map(self, x: torch.Tensor) -> torch.Tensor:
+        """A of equation 6 for X, (B, C, H, W) to (B, 1, H, W) in 0 to 1."""
+        return self._attention(x, self._weighted_norm(x))
 
     def _sum(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """X1 + X2."""
@@ -123,9 +126,8 @@ class SpatialGatingUnit(nn.Module):
         gamma, beta = w * at_least_float32(self.norm.weight), w * at_least_float32(self.norm.bias)
         return F.group_norm(at_least_float32(x), self.norm.num_groups, gamma, beta, self.norm.eps)
 
-    def _attention(self, x: torch.Tensor) -> torch.Tensor:
-        """A of equation 6, (B, 1, H, W)."""
+    def _attention(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         conv, pointwise, sigmoid = self.attention
         with without_autocast(x):
             weight, bias = then_pointwise(conv.weight, conv.bias, pointwise.weight.flatten(1), pointwise.bias)
-        return sigmoid(convolve(x, weight, bias))
+        return sigmoid(convolve(in_row_blocks(self._sum, x, y), weight, bias))
