@@ -27,24 +27,39 @@ class Volume(Work):
     predictor: str = "batched"
 
     def step(self, network: nn.Module, device: torch.device, channels: int = 1, compiled: bool = False) -> Step:
-        network = self.place(network, device)
-        configuration = {"patch_size": [self.side, self.side], "architecture": {}}
-        plans = PlansManager({"configurations": {"2d": configuration}})
-        labels = {"background": 0, **{f"class {i}": i for i in range(1, CLASSES)}}
-        with redirect_stdout(sys.stderr):  # nnU-Net remarks on what was left to it
-            predictor = PREDICTORS[self.predictor](device=device, allow_tqdm=False)
-            predictor.manual_initialization(
-                network,
-                plans,
-                plans.get_configuration("2d"),
-                parameters=[network.state_dict()],
-                dataset_json={"labels": labels},
-                trainer_name="nnUNetTrainer",
-                inference_allowed_mirroring_axes=(0, 1),
-            )
+        predictor = initialised(self.predictor, self.place(network, device), self.side, device)
         volume = torch.randn(channels, self.batch, self.side, self.side)
 
         def step() -> None:
             predictor.predict_logits_from_preprocessed_data(volume)
 
         return step
+
+
+def initialised(
+    name: str, network: nn.Module, side: int, device: torch.device, mirroring: bool = True
+) -> nnUNetPredictor:
+    """A predictor of patches of ``side`` x ``side`` pixels.
+
+    Args:
+        name: a key of ``PREDICTORS``.
+        network: to predict with, of ``CLASSES`` classes.
+        side: of a patch.
+        device: to predict on.
+        mirroring: along both axes.
+    """
+    configurations = {"2d": {"patch_size": [side, side], "architecture": {}}}
+    plans = PlansManager({"label_manager": "LabelManager", "configurations": configurations})
+    labels = {"background": 0, **{f"class {i}": i for i in range(1, CLASSES)}}
+    with redirect_stdout(sys.stderr):  # nnU-Net remarks on what was left to it
+        predictor = PREDICTORS[name](use_mirroring=mirroring, device=device, allow_tqdm=False)
+        predictor.manual_initialization(
+            network,
+            plans,
+            plans.get_configuration("2d"),
+            parameters=[network.state_dict()],
+            dataset_json={"labels": labels},
+            trainer_name="nnUNetTrainer",
+            inference_allowed_mirroring_axes=(0, 1),
+        )
+    return predictor

@@ -19,20 +19,16 @@ from statistics import median
 import numpy as np
 import torch
 from machine import describe, interleaved, summary, synchronizer
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from networks import CLASSES
 from options import add_options, set_up, write_result
 from scipy.ndimage import gaussian_filter
-from torch import nn
+from volume import PREDICTORS, initialised
 
 from nnunet_sfma.networks import SFMANet
-from nnunet_sfma.prediction.batched_predictor import BatchedPredictor
 from nnunet_sfma.presets import load_preset
 
 SIDE = 112
 NETWORKS = ("sfmanet", "sfmanet-narrow")
-PREDICTORS = {"nnunet": nnUNetPredictor, "batched": BatchedPredictor}
-LABELS = {"background": 0, "lesion": 1}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -53,13 +49,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _measure(preset: str, mirroring: bool, volume: torch.Tensor, device: torch.device, runs: int) -> dict:
-    architecture = load_preset(preset).architecture
-    network = SFMANet(1, len(LABELS), **architecture["arch_kwargs"])
+    network = SFMANet(1, CLASSES, **load_preset(preset).architecture["arch_kwargs"])
     logits = {}
 
     def predicting(name: str):
-        predictor = PREDICTORS[name](use_mirroring=mirroring, device=device, allow_tqdm=False)
-        _initialise(predictor, network, architecture)
+        predictor = initialised(name, network, SIDE, device, mirroring)
         return lambda: logits.update({name: predictor.predict_logits_from_preprocessed_data(volume)})
 
     seconds = interleaved({name: predicting(name) for name in PREDICTORS}, runs, synchronizer(device), label=preset)
@@ -70,14 +64,6 @@ def _measure(preset: str, mirroring: bool, volume: torch.Tensor, device: torch.d
         "differing_voxels": int((stock.argmax(0) != batched.argmax(0)).sum()),
         "largest_difference": float((stock - batched).abs().max()),
     }
-
-
-def _initialise(predictor: nnUNetPredictor, network: nn.Module, architecture: dict) -> None:
-    configurations = {"2d": {"patch_size": [SIDE, SIDE], "architecture": architecture}}
-    plans = PlansManager({"label_manager": "LabelManager", "configurations": configurations})
-    configuration = plans.get_configuration("2d")
-    parameters = [network.state_dict()]
-    predictor.manual_initialization(network, plans, configuration, parameters, {"labels": LABELS}, "", (0, 1))
 
 
 def _smooth_noise(shape: Sequence[int]) -> torch.Tensor:

@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint, noop_context_fn
 
 LARGE = 1 << 23  # numbers of a map, 32 MiB in float32
 
@@ -22,9 +22,7 @@ def recomputed(function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> 
         function: differentiable, the same whenever it is called, without layers that count their calls.
         inputs: kept for the backward pass.
     """
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or inputs[0].is_meta:
-        return function(*inputs)
-    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
+    return _checkpoint(function, inputs)
 
 
 def recomputed_if_large(function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
@@ -34,10 +32,13 @@ def recomputed_if_large(function: Callable[..., torch.Tensor], *inputs: torch.Te
 
 def recomputed_module(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
     """``module(x)`` likewise; its batch normalisations count the batch once."""
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return module(x)
-    contexts = lambda: (nullcontext(), _with_statistics_as_they_are(module))  # noqa: E731  as checkpoint wants it
-    return checkpoint(module, x, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+    return _checkpoint(module, (x,), lambda: (nullcontext(), _with_statistics_as_they_are(module)))
+
+
+def _checkpoint(function: Callable, inputs: tuple[torch.Tensor, ...], contexts: Callable = noop_context_fn):
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or inputs[0].is_meta:
+        return function(*inputs)
+    return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
 
 
 @contextmanager

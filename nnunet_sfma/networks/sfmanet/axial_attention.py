@@ -1,17 +1,17 @@
 """Axial attention, the CAA and RAA of SFMANet's equation 23."""
 
-from functools import partial
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from nnunet_sfma.networks.convolution import convolve
 from nnunet_sfma.networks.layout import is_full_precision_on_cpu
-from nnunet_sfma.networks.row_blocks import in_row_blocks
 
-WEIGHTS = 1 << 21  # of the attention at a time on a CPU
+WEIGHTS = 1 << 20  # of the attention at a time on a CPU, 4 MiB in float32
 
 
 class AxialAttention(nn.Module):
@@ -45,26 +45,73 @@ class AxialAttention(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, C, H, W) to the same shape."""
-        if self.axis == "column":
-            return self._along_rows(x.transpose(2, 3)).transpose(2, 3)
-        return self._along_rows(x)
-
-    def _along_rows(self, x: torch.Tensor) -> torch.Tensor:
         layers = (self.query, self.key, self.value)
         weight = torch.cat([layer.weight for layer in layers])
         bias = torch.cat([self.query.bias, torch.zeros_like(self.query.bias), self.value.bias])
-        if not is_full_precision_on_cpu(x):
-            q, k, v = (part.permute(0, 2, 3, 1).contiguous() for part in self._project(x, weight, bias))
-            return F.scaled_dot_product_attention(q, k, v).permute(0, 3, 1, 2)
-        rows = max(1, WEIGHTS // x.shape[3] ** 2)
-        return in_row_blocks(partial(self._attend, weight=weight, bias=bias), x, rows=rows)
+        if is_full_precision_on_cpu(x):
+            return _FewLinesAtATime.apply(x, weight, bias, self.axis == "column")
+        if self.axis == "column":
+            return self._along_rows(x.transpose(2, 3), weight, bias).transpose(2, 3)
+        return self._along_rows(x, weight, bias)
 
-    def _attend(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        """Attention within each row of (1, C, rows, W)."""
-        q, k, v = (part[0].permute(1, 2, 0) for part in self._project(x, weight, bias))
-        attention = (q * q.shape[2] ** -0.5 @ k.mT).softmax(dim=2)
-        return (attention @ v)[None].permute(0, 3, 1, 2)
+    def _along_rows(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        parts = convolve(x, weight, bias).split(_widths(x), dim=1)
+        q, k, v = (part.permute(0, 2, 3, 1).contiguous() for part in parts)
+        return F.scaled_dot_product_attention(q, k, v).permute(0, 3, 1, 2)
 
-    def _project(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        width = self.query.out_channels
-        return convolve(x, weight, bias).split([width, width, x.shape[1]], dim=1)
+
+class _FewLinesAtATime(torch.autograd.Function):
+    """The attention by plain operations; its weights and q, k, v are computed again in the backward pass."""
+
+    @staticmethod
+    def forward(ctx, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, along_columns: bool) -> torch.Tensor:
+        ctx.save_for_backward(x, weight, bias)
+        ctx.along_columns = along_columns
+        out = torch.empty_like(x)
+        lines = (_few_lines(map_, along_columns) for map_ in (_project(x, weight, bias), out))
+        for qkv, of_out in zip(*lines, strict=True):
+            q, k, v = qkv.split(_widths(x), dim=2)
+            of_out.copy_(_attention(q, k) @ v)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        inputs = [tensor.detach().requires_grad_() for tensor in ctx.saved_tensors]
+        with torch.enable_grad():
+            projected = _project(*inputs)
+        grad_projected = torch.empty_like(projected)
+        lines = (_few_lines(map_, ctx.along_columns) for map_ in (projected.detach(), grad, grad_projected))
+        for qkv, of_out, of_qkv in zip(*lines, strict=True):
+            q, k, v = qkv.contiguous().split(_widths(grad), dim=2)
+            of_out = of_out.contiguous()  # noqa: PLW2901  columns lie far apart in memory, and both are read twice
+            of_q, of_k, of_v = of_qkv.split(_widths(grad), dim=2)
+            attention = _attention(q, k)
+            of_v.copy_(attention.mT @ of_out)
+            of_logits = (of_out @ v.mT).mul_(attention)
+            of_logits.addcmul_(attention, of_logits.sum(dim=2, keepdim=True), value=-1)
+            of_logits *= q.shape[2] ** -0.5
+            of_q.copy_(of_logits @ k)
+            of_k.copy_(of_logits.mT @ q)
+        return *torch.autograd.grad(projected, inputs, grad_projected), None
+
+
+def _widths(x: torch.Tensor) -> list[int]:
+    """Channels of q, k and v for a map (B, C, H, W)."""
+    return [x.shape[1] // 8, x.shape[1] // 8, x.shape[1]]
+
+
+def _project(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    return convolve(x, weight, bias).contiguous(memory_format=torch.channels_last)
+
+
+def _few_lines(map_: torch.Tensor, along_columns: bool) -> Iterator[torch.Tensor]:
+    """Views (lines, positions, C) of a map (B, C, H, W)."""
+    for image in map_.permute(0, 2, 3, 1):
+        lines = image.transpose(0, 1) if along_columns else image
+        yield from lines.split(max(1, WEIGHTS // lines.shape[1] ** 2))
+
+
+def _attention(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+    """``softmax(q k^T / sqrt(d))`` of lines (lines, positions, d)."""
+    return (q * q.shape[2] ** -0.5 @ k.mT).softmax(dim=2)

@@ -89,9 +89,7 @@ class SpatialGatingUnit(nn.Module):
 
     def gates(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Equation 5: the weights W1 (informative) and W2 (redundant), each (B, C, H, W) in [0, 1], in float32."""
-        r = torch.sigmoid(self._weighted_norm(x))
-        informative = r > self.threshold
-        return torch.where(informative, 1.0, r), torch.where(informative, 0.0, r)
+        return self._gates(self._weighted_norm(x))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, C, H, W) to Out_S of the same shape."""
@@ -113,12 +111,16 @@ class SpatialGatingUnit(nn.Module):
         return (x1 + torch.roll(x2, x.shape[1] // 2, dims=1)) * attention
 
     def _separate(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """X1 and X2 by arithmetic, which a CPU does many times faster than choosing by a mask."""
+        """X1 and X2."""
+        w1, w2 = self._gates(y)
+        return w1.to(x.dtype) * x, w2.to(x.dtype) * x
+
+    def _gates(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """W1 and W2 by arithmetic, which a CPU does many times faster than choosing by a mask."""
         r = torch.sigmoid(y)
-        informative = torch.gt(r, self.threshold).to(x.dtype)
-        below = r.to(x.dtype) * x
-        x2 = torch.addcmul(below, below, informative, value=-1)
-        return torch.addcmul(x2, x, informative), x2
+        informative = torch.gt(r, self.threshold).to(r.dtype)
+        w2 = torch.addcmul(r, r, informative, value=-1)
+        return w2 + informative, w2
 
     def _weighted_norm(self, x: torch.Tensor) -> torch.Tensor:
         """w * SGN(X), whose sigmoid is R."""
