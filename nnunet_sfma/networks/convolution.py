@@ -1,7 +1,10 @@
 """Convolutions that keep the size, with gradients that a CPU computes as fast as the convolution itself."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
 
@@ -65,13 +68,26 @@ class _Convolution(torch.autograd.Function):
         return F.conv2d(x, weight, bias, padding=_padding(weight.shape), groups=x.shape[1] // weight.shape[1])
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, weight = ctx.saved_tensors
-        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
-        grad = grad.contiguous(memory_format=torch.channels_last)
-        grad_x = _input_gradient(weight, grad) if needs_x else None
-        grad_weight = _weight_gradient(x, weight.shape, grad) if needs_weight else None
-        return grad_x, grad_weight, grad.sum((0, 2, 3)) if needs_bias else None
+        return gradients(*ctx.saved_tensors, grad, ctx.needs_input_grad)
+
+
+def gradients(
+    x: torch.Tensor, weight: torch.Tensor, grad: torch.Tensor, wanted: Sequence[bool] = (True, True, True)
+) -> tuple[torch.Tensor | None, ...]:
+    """The gradients of the map, the weight and the bias of :func:`convolve`, as far as wanted.
+
+    Args:
+        x: (B, C_in, H, W).
+        weight: (C_out, C_in / groups, k, l).
+        grad: (B, C_out, H, W), of the result.
+        wanted: which of the three.
+    """
+    grad = grad.contiguous(memory_format=torch.channels_last)
+    grad_x = _input_gradient(weight, grad) if wanted[0] else None
+    grad_weight = _weight_gradient(x, weight.shape, grad) if wanted[1] else None
+    return grad_x, grad_weight, grad.sum((0, 2, 3)) if wanted[2] else None
 
 
 def _input_gradient(weight: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from nnunet_sfma.networks.convolution import convolve
+from nnunet_sfma.networks.convolution import convolve, gradients
 from nnunet_sfma.networks.layout import is_full_precision_on_cpu
 
 WEIGHTS = 1 << 20  # of the attention at a time on a CPU, 4 MiB in float32
@@ -77,14 +77,13 @@ class _FewLinesAtATime(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        inputs = [tensor.detach().requires_grad_() for tensor in ctx.saved_tensors]
-        with torch.enable_grad():
-            projected = _project(*inputs)
+        x, weight, bias = ctx.saved_tensors
+        projected = _project(x, weight, bias)
         grad_projected = torch.empty_like(projected)
-        lines = (_few_lines(map_, ctx.along_columns) for map_ in (projected.detach(), grad, grad_projected))
+        lines = (_few_lines(map_, ctx.along_columns) for map_ in (projected, grad, grad_projected))
         for qkv, of_out, of_qkv in zip(*lines, strict=True):
             q, k, v = qkv.contiguous().split(_widths(grad), dim=2)
-            of_out = of_out.contiguous()  # noqa: PLW2901  columns lie far apart in memory, and both are read twice
+            of_out = of_out.contiguous()  # columns lie far apart in memory, and both are read twice
             of_q, of_k, of_v = of_qkv.split(_widths(grad), dim=2)
             attention = _attention(q, k)
             of_v.copy_(attention.mT @ of_out)
@@ -93,7 +92,7 @@ class _FewLinesAtATime(torch.autograd.Function):
             of_logits *= q.shape[2] ** -0.5
             of_q.copy_(of_logits @ k)
             of_k.copy_(of_logits.mT @ q)
-        return *torch.autograd.grad(projected, inputs, grad_projected), None
+        return *gradients(x, weight, grad_projected), None
 
 
 def _widths(x: torch.Tensor) -> list[int]:

@@ -123,8 +123,9 @@ class FrequencyGatingUnit(nn.Module):
         first = convolve(convolve(high, squeeze), weight, bias)
         second = convolve(low, whole_low)
         wide = torch.promote_types(first.dtype, torch.float32)
-        means = [part.mean((2, 3), keepdim=True, dtype=wide) for part in (first, second)]
-        weights = torch.cat(means, dim=1).softmax(dim=1)
+        # no mean: its gradient is a map that is written out, that of a sum is one number for all positions
+        sums = [part.sum((2, 3), keepdim=True, dtype=wide) for part in (first, second)]
+        weights = (torch.cat(sums, dim=1) / (x.shape[2] * x.shape[3])).softmax(dim=1)
         if self.rescale:
             weights = weights * weights.shape[1]
         return first, second, weights

@@ -2,12 +2,14 @@
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from nnunet_sfma.networks.convolution import convolve
+from nnunet_sfma.networks.convolution import convolve, gradients
 from nnunet_sfma.networks.half_precision import at_least_float32, without_autocast
+from nnunet_sfma.networks.layout import is_full_precision_on_cpu
 from nnunet_sfma.networks.linear_chains import then_pointwise
-from nnunet_sfma.networks.row_blocks import in_row_blocks
+from nnunet_sfma.networks.row_blocks import empty_like, in_row_blocks, row_blocks
 
 
 class SpatialGroupNorm(nn.GroupNorm):
@@ -89,38 +91,16 @@ class SpatialGatingUnit(nn.Module):
 
     def gates(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Equation 5: the weights W1 (informative) and W2 (redundant), each (B, C, H, W) in [0, 1], in float32."""
-        return self._gates(self._weighted_norm(x))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Map (B, C, H, W) to Out_S of the same shape."""
-        y = self._weighted_norm(x)
-        return in_row_blocks(self._cross, x, y, self._attention(x, y))
+        return _gates(self._weighted_norm(x), self.threshold)
 
     def attention_map(self, x: torch.Tensor) -> torch.Tensor:
         """A of equation 6 for X, (B, C, H, W) to (B, 1, H, W) in 0 to 1."""
-        return self._attention(x, self._weighted_norm(x))
+        return _attention(x, self._weighted_norm(x), *self._attention_weights(x), self.threshold)
 
-    def _sum(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """X1 + X2."""
-        x1, x2 = self._separate(x, y)
-        return x1 + x2
-
-    def _cross(self, x: torch.Tensor, y: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
-        """Equation 7."""
-        x1, x2 = self._separate(x, y)
-        return (x1 + torch.roll(x2, x.shape[1] // 2, dims=1)) * attention
-
-    def _separate(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """X1 and X2."""
-        w1, w2 = self._gates(y)
-        return w1.to(x.dtype) * x, w2.to(x.dtype) * x
-
-    def _gates(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """W1 and W2 by arithmetic, which a CPU does many times faster than choosing by a mask."""
-        r = torch.sigmoid(y)
-        informative = torch.gt(r, self.threshold).to(r.dtype)
-        w2 = torch.addcmul(r, r, informative, value=-1)
-        return w2 + informative, w2
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Map (B, C, H, W) to Out_S of the same shape."""
+        inputs = x, self._weighted_norm(x), *self._attention_weights(x), self.threshold
+        return _CrossedOnCPU.apply(*inputs) if is_full_precision_on_cpu(x) else _crossed(*inputs)[0]
 
     def _weighted_norm(self, x: torch.Tensor) -> torch.Tensor:
         """w * SGN(X), whose sigmoid is R."""
@@ -128,8 +108,91 @@ class SpatialGatingUnit(nn.Module):
         gamma, beta = w * at_least_float32(self.norm.weight), w * at_least_float32(self.norm.bias)
         return F.group_norm(at_least_float32(x), self.norm.num_groups, gamma, beta, self.norm.eps)
 
-    def _attention(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        conv, pointwise, sigmoid = self.attention
+    def _attention_weights(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weight (1, C, 3, 3) and bias (1,) of the two convolutions of equation 6."""
+        conv, pointwise, _ = self.attention
         with without_autocast(x):
-            weight, bias = then_pointwise(conv.weight, conv.bias, pointwise.weight.flatten(1), pointwise.bias)
-        return sigmoid(convolve(in_row_blocks(self._sum, x, y), weight, bias))
+            return then_pointwise(conv.weight, conv.bias, pointwise.weight.flatten(1), pointwise.bias)
+
+
+class _CrossedOnCPU(torch.autograd.Function):
+    """Equations 5-7; the backward pass reads the maps twice.
+
+    With G = A * dOut and S the gradient of X1 + X2 in equation 6, ``dX1 = G + S``, ``dX2 = cross(G) + S``,
+    ``dX = W1 * dX1 + W2 * dX2`` and ``dY = X * (dX1 + dX2) * W2 * (1 - W2)``: W2 is R or 0.
+    """
+
+    @staticmethod
+    def forward(
+        ctx, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, threshold: float
+    ) -> torch.Tensor:
+        out, attention = _crossed(x, y, weight, bias, threshold)
+        ctx.save_for_backward(x, y, weight, attention)
+        ctx.threshold = threshold
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, y, weight, attention = ctx.saved_tensors
+        sums, of_attention = empty_like(x), empty_like(attention)
+        for of_out, rows, of_rows, sum_, of_a in row_blocks(grad, x, y, sums, of_attention):
+            x1, x2 = _separated(rows, of_rows, ctx.threshold)
+            torch.add(x1, x2, out=sum_)
+            torch.sum(_cross(x1, x2) * of_out, dim=1, keepdim=True, out=of_a)
+        of_attention *= attention * (1 - attention)
+        of_sums, of_weight, of_bias = gradients(sums, weight, of_attention)
+        of_x, of_y = empty_like(x), empty_like(y)
+        for of_out, a, of_sum, rows, y_rows, of_rows, of_y_rows in row_blocks(
+            grad, attention, of_sums, x, y, of_x, of_y
+        ):
+            w1, w2 = _gates(y_rows, ctx.threshold)
+            g = of_out * a
+            of_x1, of_x2 = g + of_sum, _roll(g) + of_sum
+            torch.addcmul(w1 * of_x1, w2, of_x2, out=of_rows)
+            torch.mul(of_x1.add_(of_x2).mul_(rows), torch.addcmul(w2, w2, w2, value=-1), out=of_y_rows)
+        return of_x, of_y, of_weight, of_bias, None
+
+
+def _crossed(
+    x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, threshold: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Out_S of equation 7 and A."""
+
+    def crossed(x: torch.Tensor, y: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
+        return _cross(*_separated(x, y, threshold)) * attention
+
+    attention = _attention(x, y, weight, bias, threshold)
+    return in_row_blocks(crossed, x, y, attention), attention
+
+
+def _attention(
+    x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, threshold: float
+) -> torch.Tensor:
+    """A of equation 6."""
+    sums = in_row_blocks(lambda x, y: torch.add(*_separated(x, y, threshold)), x, y)
+    return torch.sigmoid(convolve(sums, weight, bias))
+
+
+def _separated(x: torch.Tensor, y: torch.Tensor, threshold: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """X1 and X2."""
+    w1, w2 = _gates(y, threshold)
+    return w1.to(x.dtype) * x, w2.to(x.dtype) * x
+
+
+def _gates(y: torch.Tensor, threshold: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """W1 and W2 by arithmetic, which a CPU does many times faster than choosing by a mask."""
+    r = torch.sigmoid(y)
+    informative = F.threshold(r.detach(), threshold, 0.0).sign()
+    w2 = torch.addcmul(r, r, informative, value=-1)
+    return w2 + informative, w2
+
+
+def _cross(x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
+    """Cat[X11 + X22, X12 + X21]."""
+    return x1 + _roll(x2)
+
+
+def _roll(x: torch.Tensor) -> torch.Tensor:
+    """The halves of the channels exchanged."""
+    return torch.roll(x, x.shape[1] // 2, dims=1)
