@@ -40,8 +40,8 @@ def frequency_weights(unit: FrequencyGatingUnit, calls: Calls, skip: int) -> tor
 
 def strip_attention(calls: Calls, skip: int) -> torch.Tensor:
     """DMAU's factor of X_in in equation 20, mean absolute value over the channels: (h, w) from 0."""
-    of_rows = calls[f"skips.{skip}.dmau.mix"]
-    return magnitude(torch.cat([call.returned for call in of_rows], dim=2))
+    (call,) = calls[f"skips.{skip}.dmau.mix"]
+    return magnitude(call.returned)
 
 
 def skip_magnitudes(calls: Calls, skip: int) -> tuple[torch.Tensor, torch.Tensor]:

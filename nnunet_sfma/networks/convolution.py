@@ -39,7 +39,7 @@ class Convolution(nn.Conv2d):
 
 
 def convolve(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """Convolve with stride 1 and the zero padding that keeps the size.
+    """Convolve with stride 1 and the zero padding that keeps the size; on a CPU it can be differentiated once.
 
     PyTorch's gradient of the input of a large map takes several times as long on a CPU as the convolution with the
     mirrored kernel, which is the same; and its CPU library has no fast weight gradient for depthwise kernels wider than
@@ -51,10 +51,10 @@ def convolve(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = 
         bias: (C_out,) or none.
     """
     groups = x.shape[1] // weight.shape[1]
-    is_large = x.numel() > weight.numel() and groups in (1, x.shape[1])
-    if not is_large or not torch.is_grad_enabled() or not is_full_precision_on_cpu(x):
-        return F.conv2d(x, weight, bias, padding=_padding(weight.shape), groups=groups)
-    return _Convolution.apply(x, weight, bias)
+    is_known = groups == 1 or groups == x.shape[1] == weight.shape[0]
+    if is_known and torch.is_grad_enabled() and is_full_precision_on_cpu(x) and x.numel() > weight.numel():
+        return _Convolution.apply(x, weight, bias)
+    return F.conv2d(x, weight, bias, padding=_padding(weight.shape), groups=groups)
 
 
 def _padding(shape: torch.Size) -> tuple[int, int]:
@@ -85,15 +85,14 @@ def gradients(
         wanted: which of the three.
     """
     grad = grad.contiguous(memory_format=torch.channels_last)
-    grad_x = _input_gradient(weight, grad) if wanted[0] else None
+    grad_x = _input_gradient(weight, grad, x.shape[1] // weight.shape[1]) if wanted[0] else None
     grad_weight = _weight_gradient(x, weight.shape, grad) if wanted[1] else None
     return grad_x, grad_weight, grad.sum((0, 2, 3)) if wanted[2] else None
 
 
-def _input_gradient(weight: torch.Tensor, grad: torch.Tensor) -> torch.Tensor:
+def _input_gradient(weight: torch.Tensor, grad: torch.Tensor, groups: int) -> torch.Tensor:
     mirrored = weight.flip(2, 3)
-    is_depthwise = weight.shape[1] == 1 and weight.shape[0] == grad.shape[1] > 1
-    return convolve(grad, mirrored if is_depthwise else mirrored.transpose(0, 1))
+    return convolve(grad, mirrored.transpose(0, 1) if groups == 1 else mirrored)
 
 
 def _weight_gradient(x: torch.Tensor, shape: torch.Size, grad: torch.Tensor) -> torch.Tensor:

@@ -4,12 +4,14 @@ import torch
 
 
 def is_full_precision_on_cpu(x: torch.Tensor) -> bool:
-    """Whether what follows runs on a CPU, in at least float32 and without a compiler.
+    """Whether what follows runs on a CPU, in at least float32 and not as a graph for a compiler or an export.
 
     In half precision PyTorch 2.15's CPU library never returns from a depthwise 1 x 21 convolution of few channels whose
     channels of a pixel lie side by side, so nothing is rearranged there.
     """
-    if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+    if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    if torch.is_autocast_enabled("cpu"):
         return False
     return x.dtype in (torch.float32, torch.float64)
 

@@ -16,7 +16,7 @@ class Linear(nn.Linear):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (..., C_in) to (..., C_out)."""
-        if torch.is_grad_enabled() or not x.numel() or not is_full_precision_on_cpu(x):
+        if torch.is_grad_enabled() or not is_full_precision_on_cpu(x) or not x.numel():
             return super().forward(x)
         pixels = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
         result = F.conv2d(pixels, self.weight[:, :, None, None], self.bias)

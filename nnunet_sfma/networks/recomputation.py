@@ -27,7 +27,7 @@ def recomputed(function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> 
 
 def recomputed_if_large(function: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
     """The same where the first input is a large map; of small ones the time is worth more than the memory."""
-    return recomputed(function, *inputs) if inputs[0].numel() >= LARGE else function(*inputs)
+    return recomputed(function, *inputs) if _recomputes(inputs[0]) and inputs[0].numel() >= LARGE else function(*inputs)
 
 
 def recomputed_module(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -36,9 +36,13 @@ def recomputed_module(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
 
 
 def _checkpoint(function: Callable, inputs: tuple[torch.Tensor, ...], contexts: Callable = noop_context_fn):
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or inputs[0].is_meta:
+    if not _recomputes(inputs[0]):
         return function(*inputs)
     return checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
+
+
+def _recomputes(x: torch.Tensor) -> bool:
+    return torch.is_grad_enabled() and not torch.compiler.is_compiling() and not x.is_meta
 
 
 @contextmanager

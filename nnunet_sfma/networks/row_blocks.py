@@ -1,6 +1,7 @@
 """Maps a few rows at a time."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from itertools import compress
 
 import torch
 from torch.autograd.function import once_differentiable
@@ -11,22 +12,19 @@ from nnunet_sfma.networks.recomputation import recomputed
 BLOCK = 1 << 17  # numbers of a map at a time, 512 KiB in float32: what the caches of a core hold
 
 
-def in_row_blocks(
-    function: Callable[..., torch.Tensor], *maps: torch.Tensor, parameters: Sequence[torch.Tensor] = ()
-) -> torch.Tensor:
-    """``function(*maps, *parameters)`` for a function that computes each row from the same row of the maps.
+def in_row_blocks(function: Callable[..., torch.Tensor], *maps: torch.Tensor) -> torch.Tensor:
+    """``function(*maps)`` for a function that computes each row from the same row of the maps.
 
     On a CPU it gets a few rows at a time, see :func:`row_blocks`, so that its intermediate results never leave the
     caches. They are not kept for the backward pass, which computes them again; elsewhere see :func:`recomputed`.
 
     Args:
-        function: from maps (1, C_i, rows, W_i) and the parameters to one map of the first one's shape.
+        function: from maps (1, C_i, rows, W_i), and nothing else that has a gradient, to one of the first map's shape.
         maps: (B, C_i, H, W_i).
-        parameters: whatever else has a gradient.
     """
     if not is_full_precision_on_cpu(maps[0]):
-        return recomputed(function, *maps, *parameters)
-    return _InRowBlocks.apply(function, len(maps), *maps, *parameters)
+        return recomputed(function, *maps)
+    return _InRowBlocks.apply(function, *maps)
 
 
 def row_blocks(*maps: torch.Tensor) -> Iterator[tuple[torch.Tensor, ...]]:
@@ -46,27 +44,25 @@ def empty_like(map_: torch.Tensor) -> torch.Tensor:
 
 class _InRowBlocks(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, function: Callable, number: int, *inputs: torch.Tensor) -> torch.Tensor:
-        ctx.function, ctx.number = function, number
-        ctx.save_for_backward(*inputs)
-        out = empty_like(inputs[0])
-        for of_out, *blocks in row_blocks(out, *inputs[:number]):
-            of_out.copy_(function(*blocks, *inputs[number:]))
+    def forward(ctx, function: Callable[..., torch.Tensor], *maps: torch.Tensor) -> torch.Tensor:
+        ctx.function = function
+        ctx.save_for_backward(*maps)
+        out = empty_like(maps[0])
+        for of_out, *blocks in row_blocks(out, *maps):
+            of_out.copy_(function(*blocks))
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        number, saved = ctx.number, ctx.saved_tensors
-        maps, parameters = saved[:number], [parameter.detach().requires_grad_() for parameter in saved[number:]]
-        grads, sums = [empty_like(map_) for map_ in maps], [torch.zeros_like(parameter) for parameter in parameters]
+        maps, wanted = ctx.saved_tensors, ctx.needs_input_grad[1:]
+        grads = [empty_like(map_) for map_ in maps]
         for of_result, *blocks in row_blocks(grad, *maps, *grads):
-            inputs = [*(block.detach().requires_grad_() for block in blocks[:number]), *parameters]
+            blocks, targets = blocks[: len(maps)], blocks[len(maps) :]
+            inputs = [block.detach().requires_grad_(want) for block, want in zip(blocks, wanted, strict=True)]
             with torch.enable_grad():
                 result = ctx.function(*inputs)
-            found = torch.autograd.grad(result, inputs, of_result)
-            for of_block, gradient in zip(blocks[number:], found[:number], strict=True):
-                of_block.copy_(gradient)
-            for sum_, gradient in zip(sums, found[number:], strict=True):
-                sum_ += gradient
-        return None, None, *grads, *sums
+            found = torch.autograd.grad(result, list(compress(inputs, wanted)), of_result)
+            for target, gradient in zip(compress(targets, wanted), found, strict=True):
+                target.copy_(gradient)
+        return None, *(map_ if want else None for map_, want in zip(grads, wanted, strict=True))

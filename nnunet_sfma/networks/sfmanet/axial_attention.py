@@ -21,10 +21,11 @@ class AxialAttention(nn.Module):
     scale; without one the logits grow with C. There is no positional encoding, no output projection and no residual:
     the one residual of the module is the outer one. The key has no bias, because softmax cancels it exactly.
 
-    Memory stays linear in the number of positions. On the CPU PyTorch's fused kernel wants q and v of one width, so a
-    few lines at a time are attended by plain operations, and again in the backward pass. Elsewhere that kernel works:
-    the other axis takes the place of the heads, so that no batch of B*W sequences is formed, whose number such kernels
-    limit, and each position's channels lie side by side in memory. The softmax is taken in float32.
+    Memory stays linear in the number of positions where PyTorch has a fused kernel, and in full precision on a CPU.
+    There that kernel wants q and v of one width, so a few lines at a time are attended by plain operations, and again
+    in the backward pass, which can be differentiated no further. Elsewhere the other axis takes the place of the heads,
+    so that no batch of B*W sequences is formed, whose number such kernels limit, and each position's channels lie side
+    by side in memory. The softmax is taken in float32.
 
     Args:
         channels: C, a multiple of 8.
@@ -92,7 +93,7 @@ class _FewLinesAtATime(torch.autograd.Function):
             of_logits *= q.shape[2] ** -0.5
             of_q.copy_(of_logits @ k)
             of_k.copy_(of_logits.mT @ q)
-        return *gradients(x, weight, grad_projected), None
+        return *gradients(x, weight, grad_projected, ctx.needs_input_grad[:3]), None
 
 
 def _widths(x: torch.Tensor) -> list[int]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from nnunet_sfma.networks.convolution import Convolution, convolve
+from nnunet_sfma.networks.convolution import Convolution
 from nnunet_sfma.networks.half_precision import at_least_float32, saturate
 from nnunet_sfma.networks.recomputation import recomputed_if_large
 from nnunet_sfma.networks.row_blocks import in_row_blocks
@@ -71,12 +71,10 @@ class DualAxisMultiScaleAttentionUnit(nn.Module):
         fused = at_least_float32(x) + next(stripped)
         for one in stripped:
             fused += one
-        mix = self.mix.weight, self.mix.bias
-        return in_row_blocks(self._modulate, saturate(fused, x.dtype), x_in, parameters=mix)
+        return in_row_blocks(self._modulate, self.mix(saturate(fused, x.dtype)), x_in)
 
     @staticmethod
-    def _modulate(fused: torch.Tensor, x_in: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        """Equation 20 of F, X_in and the 1x1 convolution."""
-        attention = convolve(fused, weight, bias)
+    def _modulate(attention: torch.Tensor, x_in: torch.Tensor) -> torch.Tensor:
+        """The product of equation 20."""
         attention = saturate(attention, attention.dtype)
         return saturate(at_least_float32(attention) * at_least_float32(x_in), attention.dtype)

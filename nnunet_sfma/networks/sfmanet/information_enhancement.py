@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from nnunet_sfma.networks.convolution import Convolution, convolve
-from nnunet_sfma.networks.half_precision import without_autocast
+from nnunet_sfma.networks.half_precision import at_least_float32, saturate, without_autocast
 from nnunet_sfma.networks.linear_chains import then_pointwise
 from nnunet_sfma.networks.recomputation import recomputed_if_large
 from nnunet_sfma.networks.sfmanet.axial_attention import AxialAttention
@@ -66,10 +66,11 @@ class InformationEnhancementModule(nn.Module):
             return recomputed_if_large(self._fuse_concatenated, x)
         with without_autocast(x):
             weights, bias = self._merged()
-        fused = convolve(x, weights[0], bias)
+        first = convolve(x, weights[0], bias)
+        fused = at_least_float32(first)
         for (depthwise, _), weight in zip(self.branches, weights[1:], strict=True):
             fused += recomputed_if_large(lambda x, d=depthwise, w=weight: convolve(d(x), w), x)
-        return fused
+        return saturate(fused, first.dtype)
 
     def _fuse_concatenated(self, x: torch.Tensor) -> torch.Tensor:
         concatenated = torch.cat([x, *(branch(x) for branch in self.branches)], dim=1)
@@ -78,7 +79,7 @@ class InformationEnhancementModule(nn.Module):
     def _merging_pays(self, x: torch.Tensor) -> bool:
         """Whether the 1x1 convolutions of the branches can enter the fusion's, and that saves multiplications."""
         pointwise = self.fuse.kernel_size == (1, 1) and self.fuse.groups == 1 and len(self.branches[0]) == 2
-        return pointwise and x.shape[0] * x.shape[2] * x.shape[3] > x.shape[1]
+        return pointwise and (torch.compiler.is_compiling() or x.shape[0] * x.shape[2] * x.shape[3] > x.shape[1])
 
     def _merged(self) -> tuple[list[torch.Tensor], torch.Tensor]:
         """Weights (C, C, 1, 1) from each source to F, and the bias (C,) of all together."""

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from nnunet_sfma.networks.convolution import Convolution
 from nnunet_sfma.networks.half_precision import at_least_float32, saturate
 from nnunet_sfma.networks.layout import in_faster_layout, is_full_precision_on_cpu
-from nnunet_sfma.networks.recomputation import recomputed_if_large, recomputed_module
+from nnunet_sfma.networks.recomputation import recomputed, recomputed_if_large, recomputed_module
 from nnunet_sfma.networks.sfmanet.dual_axis import DualAxisMultiScaleAttentionUnit
 from nnunet_sfma.networks.sfmanet.frequency_gating import FrequencyGatingUnit
 from nnunet_sfma.networks.sfmanet.information_enhancement import InformationEnhancementModule
@@ -18,7 +18,7 @@ from nnunet_sfma.networks.sfmanet.spatial_gating import SpatialGatingUnit
 
 def normalised(x: torch.Tensor, norm: nn.BatchNorm2d) -> torch.Tensor:
     """``norm(x)``; in the place of x where it may be overwritten and full precision leaves room for it."""
-    if norm.training or torch.is_grad_enabled() or not is_full_precision_on_cpu(x):
+    if norm.training or norm.running_var is None or torch.is_grad_enabled() or not is_full_precision_on_cpu(x):
         return norm(x)
     scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
     shift = torch.addcmul(norm.bias, norm.running_mean, scale, value=-1)
@@ -226,5 +226,6 @@ class SFMANet(nn.Module):
         padded = self.padded_size((height, width))
         x = F.pad(x, (0, padded[1] - width, 0, padded[0] - height))
         features = self.encoder(x)
-        skips = [recomputed_if_large(gate, feature) for gate, feature in zip(self.skips, features[:-1], strict=True)]
+        run = recomputed if self.encoder.checkpointing else recomputed_if_large
+        skips = [run(gate, feature) for gate, feature in zip(self.skips, features[:-1], strict=True)]
         return self.decoder(features[-1], skips)[..., :height, :width]

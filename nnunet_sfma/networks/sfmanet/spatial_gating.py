@@ -141,7 +141,7 @@ class _CrossedOnCPU(torch.autograd.Function):
             torch.add(x1, x2, out=sum_)
             torch.sum(_cross(x1, x2) * of_out, dim=1, keepdim=True, out=of_a)
         of_attention *= attention * (1 - attention)
-        of_sums, of_weight, of_bias = gradients(sums, weight, of_attention)
+        of_sums, *of_layer = gradients(sums, weight, of_attention, (True, *ctx.needs_input_grad[2:4]))
         of_x, of_y = empty_like(x), empty_like(y)
         for of_out, a, of_sum, rows, y_rows, of_rows, of_y_rows in row_blocks(
             grad, attention, of_sums, x, y, of_x, of_y
@@ -151,7 +151,7 @@ class _CrossedOnCPU(torch.autograd.Function):
             of_x1, of_x2 = g + of_sum, _roll(g) + of_sum
             torch.addcmul(w1 * of_x1, w2, of_x2, out=of_rows)
             torch.mul(of_x1.add_(of_x2).mul_(rows), torch.addcmul(w2, w2, w2, value=-1), out=of_y_rows)
-        return of_x, of_y, of_weight, of_bias, None
+        return of_x, of_y, *of_layer, None
 
 
 def _crossed(
