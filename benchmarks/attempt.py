@@ -105,6 +105,7 @@ class Attempt:
         except Exception as error:  # whatever it is, it is the result of this attempt, and the others go on
             self.reason = _one_line(error)
             self._step = None
+        self.network.zero_grad(set_to_none=True)  # the next attempt has the same network
         gc.collect()  # here and not in the handler, where the error still holds the tensors of the step
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

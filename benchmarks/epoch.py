@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable
-from contextlib import ExitStack, redirect_stdout
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -23,7 +23,6 @@ from machine import synchronizer
 from tqdm import tqdm
 
 TRAINERS = {"sfmanet": "nnUNetTrainerSFMANet", "nnunet": "nnUNetTrainer"}
-FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 PHANTOM = 1
 EPOCHS = 2
 
@@ -39,10 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def measure(args: argparse.Namespace, device: torch.device) -> dict:
     """The second epoch of each trainer."""
-    with redirect_stdout(sys.stderr), ExitStack() as stack:  # what nnU-Net prints is progress, no result
+    with redirect_stdout(sys.stderr), tempfile.TemporaryDirectory() as folder:  # nnU-Net prints progress, no result
+        _redirect("nnUNet_results", Path(folder))  # the models there stay as they are
         if args.dataset is None:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            _preprocess_phantom(folder, args.cases)
+            _preprocess_phantom(Path(folder), args.cases)
         dataset = args.dataset or PHANTOM
         plans = _narrow_plans(dataset) if args.narrow else "nnUNetPlans"
         epochs = {
@@ -54,10 +53,19 @@ def measure(args: argparse.Namespace, device: torch.device) -> dict:
     return {"iterations": args.iterations, "epochs": epochs}
 
 
+def _redirect(name: str, folder: Path) -> None:
+    """Give one of nnU-Net's folders another place; before nnU-Net is imported, which reads them."""
+    if "nnunetv2.paths" in sys.modules:
+        raise SystemExit(
+            "nnU-Net was imported before its folders were set: run this benchmark in a process of its own."
+        )
+    os.environ[name] = str(folder / name)
+    (folder / name).mkdir()
+
+
 def _preprocess_phantom(folder: Path, cases: int) -> None:
-    for name in FOLDERS:  # before nnU-Net is imported, which reads them
-        os.environ[name] = str(folder / name)
-        (folder / name).mkdir()
+    for name in ("nnUNet_raw", "nnUNet_preprocessed"):
+        _redirect(name, folder)
     from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints, plan_experiments, preprocess
 
     convert = ["convert", "phantom", "--cases", str(cases), "-d", str(PHANTOM)]
@@ -70,7 +78,7 @@ def _preprocess_phantom(folder: Path, cases: int) -> None:
 def _narrow_plans(dataset: int) -> str:
     from nnunet_sfma.planning.make_plans import make_plans
 
-    return make_plans(dataset, "sfmanet-narrow", ["batch_size=2"], overwrite=True).name
+    return make_plans(dataset, "sfmanet-narrow", ["batch_size=2"], name="benchmark-narrow", overwrite=True).name
 
 
 def _measure(dataset: int, trainer_name: str, plans: str, iterations: int, device: torch.device) -> dict:

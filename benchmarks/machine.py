@@ -26,6 +26,7 @@ def describe(device: torch.device) -> dict:
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "malloc": {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")},
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "gpu": gpu and gpu.name,
         "gpu_memory_gb": gpu and round(gpu.total_memory / 2**30, 1),

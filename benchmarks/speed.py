@@ -68,24 +68,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     dtypes = {torch.float32, *(PRECISIONS[work.precision] for work, *_ in cells)}
     roofs = {dtype: ceilings(device, dtype, 256 if args.narrow else None) for dtype in dtypes}
     bench = _Bench(device, args.narrow, deadline, roofs)
-    results = []
+    result = {
+        "machine": describe(device),
+        "ceilings": {str(dtype).removeprefix("torch."): roof for dtype, roof in roofs.items()},
+        "settings": {"narrow": args.narrow},
+        "cells": [],
+    }
     for work, names, runs in (bar := tqdm(cells, desc="Cells")):
         bar.set_postfix_str(str(work))
-        results.append({**asdict(work), **bench.measure(work, names, runs)})
-    _add_ratios_to_eager(results)
-    table = _table(results)
-    print(table)
-    if args.table:
-        replace_text(args.table, table)
-    write_result(
-        args,
-        {
-            "machine": describe(device),
-            "ceilings": {str(dtype).removeprefix("torch."): roof for dtype, roof in roofs.items()},
-            "settings": {"narrow": args.narrow},
-            "cells": results,
-        },
-    )
+        result["cells"].append({**asdict(work), **bench.measure(work, names, runs)})
+        _add_ratios_to_eager(result["cells"])
+        write_result(args, result)  # after each cell: a machine may be taken away
+        if args.table:
+            replace_text(args.table, _table(result["cells"]))
+    print(_table(result["cells"]))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -89,7 +89,8 @@ def training_step(function: Callable, optimizer: torch.optim.Optimizer, batch: C
     """
     loss_of = _nnunet_loss()
     device = optimizer.param_groups[0]["params"][0].device
-    scaler = torch.amp.GradScaler(device.type, enabled=work.precision == "fp16")
+    # from a scale that does not overflow: a step that is skipped takes less time
+    scaler = torch.amp.GradScaler(device.type, init_scale=2.0**8, enabled=work.precision == "fp16")
     _make_state(optimizer)
 
     def step() -> torch.Tensor:

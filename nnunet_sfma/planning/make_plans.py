@@ -113,6 +113,8 @@ def make_plans(
     if gpu_memory is not None:
         notes += _size_batch(plans, dataset_json, estimate, gpu_memory)
     notes.append(describe(estimate, configuration["batch_size"], configuration["patch_size"]))
+    if recipe.activation_checkpointing:
+        notes.append("The estimate is without activation checkpointing: a training takes less.")
     path = folder / f"{name}.json"
     replaced = _write(path, plans, overwrite)
     return PlansFile(path, name, preset.trainer, preprocess_because, replaced, tuple(notes))

@@ -27,13 +27,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     if not 0 <= args.part_id < args.num_parts:
         raise UserError(f"-part_id {args.part_id}: with -num_parts {args.num_parts} it is 0 to {args.num_parts - 1}.")
+    without_processes = args.npp == args.nps == 0
+    if args.num_parts > 1 and 0 in (args.npp, args.nps):
+        raise UserError(f"-num_parts {args.num_parts}: give -npp and -nps of at least 1.")
     if not args.i.is_dir():
         raise UserError(f"There is no folder {args.i}: give the folder of the images with -i.")
     predictor = BatchedPredictor(device=_device(args.device), allow_tqdm=not args.disable_progress_bar)
     _load(predictor, args)
     make_writable_folder(args.o)
     how = {"save_probabilities": args.save_probabilities, "overwrite": not args.continue_prediction}
-    if args.npp == args.nps == 0:
+    if without_processes:
         predictor.predict_from_files_sequential(str(args.i), str(args.o), **how)
         return
     processes = {"num_processes_preprocessing": args.npp, "num_processes_segmentation_export": args.nps}

@@ -21,7 +21,7 @@ class BatchedPredictor(nnUNetPredictor):
     make cuDNN look for its fastest convolutions anew for every case.
 
     Attributes:
-        pixels_at_once: of all images in a batch at most; halved when the memory of a GPU does not suffice.
+        pixels_at_once: of all images in a batch at most; halved when the memory of a CUDA device does not suffice.
     """
 
     # On the CPU, SFMANet gains up to one image of 256 x 256 or four of 112 x 112; larger batches leave the caches. On

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -37,12 +38,12 @@ def test_speed(run, tmp_path):
     assert len(cells) == 4
     # the deepest map of 16 x 16 is one pixel, which a batch norm cannot train with
     assert {entry["not_run"].split(":")[1] for entry in cells[16, "eager"].values()} == {" ValueError"}
-    for name, entry in cells[32, "eager"].items():
+    for entry in cells[32, "eager"].values():
         assert entry["seconds"]["runs"] == 2
         assert entry["seconds"]["low"] <= entry["seconds"]["median"] <= entry["seconds"]["high"]
-        assert entry["peak_memory_bytes"] > 4 * entry["parameters"] > 0, "gradients and moments count"
+        assert entry["peak_memory_bytes"] > 12 * entry["parameters"] > 0, "gradients and both moments count"
         assert entry["seconds_at_roof"] < entry["seconds"]["median"]
-        assert entry["multiply_adds"] == cells[32, "channels_last"][name]["multiply_adds"] > 0
+        assert entry["multiply_adds"] > 0
     unet = cells[32, "eager"]["unet"]
     assert unet["ratio_to_unet"] == unet["ratio_to_eager_unet"] == 1
     assert cells[32, "channels_last"]["unet"]["ratio_to_unet"] == 1
@@ -83,9 +84,14 @@ def test_stability(run):
         run("whole_run", "stability")
 
 
-def test_epoch(run, workspace):
-    result = run("whole_run", "epoch", "--dataset", "1", "--iterations", "1", "--trainers", "sfmanet")
-    epoch = result["epochs"]["sfmanet"]
+def test_epoch_leaves_the_users_models_alone(workspace, tmp_path):
+    before = sorted(workspace.results.rglob("*"))
+    script, file = BENCHMARKS / "whole_run.py", tmp_path / "epoch.json"
+    options = ("--dataset", "1", "--iterations", "1", "--trainers", "sfmanet", "--device", "cpu", "--narrow")
+    command = [sys.executable, str(script), "epoch", *options, "--json", str(file)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert sorted(workspace.results.rglob("*")) == before
+    epoch = json.loads(file.read_text())["epochs"]["sfmanet"]
     parts = ("training_wait", "training_step", "validation_wait", "validation_step", "bookkeeping")
     assert epoch["seconds"]["whole"] == pytest.approx(sum(epoch["seconds"][part] for part in parts))
     assert set(epoch["seconds_per_sample"]) == {"loading", "augmentation", "rest"}

@@ -56,8 +56,8 @@ def test_as_much_is_kept_as_with_real_tensors(preset):
         storages.pop(owned.untyped_storage().data_ptr(), None)
     real = sum(storage.nbytes() for storage in storages.values()) + 3 * output.nbytes
     estimated = kept_bytes(network.to("meta"), (2, 1, 64, 64))
-    if preset.startswith("sfmanet"):  # a CPU computes its attention again instead of keeping it
-        assert real < estimated < 1.5 * real
+    if preset.startswith("sfmanet"):  # a CPU computes its attention and its gates again instead of keeping them
+        assert real < estimated < 1.6 * real
     else:
         assert estimated == real
 

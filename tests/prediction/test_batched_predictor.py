@@ -61,7 +61,10 @@ def test_logits_are_those_of_nnunet(trained: Workspace, device: str, pixels_at_o
     assert logits.dtype == expected.dtype == torch.half
     if pixels_at_once == ONE_AT_A_TIME and device == "cpu":
         assert torch.equal(logits, expected)
-    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
+    if device == "cpu":
+        torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
+    else:  # other batches, other convolutions, in float16
+        assert (logits.argmax(0) == expected.argmax(0)).float().mean() > 0.99
 
 
 def test_last_batch_is_divided_into_powers_of_two(predictor_of: Callable[[nn.Module], BatchedPredictor]):

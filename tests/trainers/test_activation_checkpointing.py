@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.networks import SFMANet
 from tests.trainers.conftest import read_checkpoint
 
 SHORT = ("training.num_epochs=1", "training.iterations_per_epoch=1", "training.seed=7")
@@ -21,6 +23,15 @@ def test_the_same_weights_come_out(plan, train_only):
         for value in ("true", "false")
     )
     torch.testing.assert_close(checkpointed, kept)
+
+
+@pytest.mark.parametrize("value", ["true", "false"])
+def test_the_trained_network_has_it_and_is_not_compiled(plan, train_only, value, monkeypatch):
+    switched, compiled = [], []
+    monkeypatch.setattr(SFMANet, "checkpoint_activations", lambda network: switched.append(network))
+    monkeypatch.setattr(nnUNetTrainer, "_do_i_compile", lambda trainer: compiled.append(trainer) or False)
+    train_only(plan(*SHORT, f"training.activation_checkpointing={value}", name=f"switched_{value}"))
+    assert (len(switched), bool(compiled)) == ((1, False) if value == "true" else (0, True))
 
 
 def test_a_network_without_it_is_refused(plan, train):
