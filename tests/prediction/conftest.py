@@ -1,7 +1,6 @@
 """A tiny model of two folds, and images that are larger and smaller than its patch."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ SHAPES = {"as_large": (1, 40, 32), "larger": (2, 70, 40), "smaller": (3, 24, 20)
 
 
 @pytest.fixture(scope="session")
-def trained(prepared: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workspace]:
+def trained_once(prepared: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace with test images of data set 2, of whose folds two are trained for an epoch, two regions each."""
     from nnunetv2.run.run_training import get_trainer_from_args
 
@@ -27,17 +26,28 @@ def trained(prepared: Workspace, tmp_path_factory: pytest.TempPathFactory) -> It
     shutil.copytree(prepared.root, copy.root, dirs_exist_ok=True)
     _write_images(copy)
     with pytest.MonkeyPatch.context() as patch:
-        # without processes: starting them takes longer than all the rest
-        settings = {"nnUNet_n_proc_DA": "0", "nnUNet_npp": "0", "nnUNet_nps": "0"}
-        for name, value in {**copy.environment, **settings}.items():
-            patch.setenv(name, value)
+        _point_to(copy, patch)
         network = [*TINY_NETWORKS["sfmanet-narrow"], "training.initial_lr=0.01", "batch_size=4"]
         make_plans(2, "sfmanet-narrow", [*network, *RECIPE], name=PLANS)
         for fold in (0, 1):
             torch.manual_seed(fold)
             np.random.seed(fold)
             get_trainer_from_args("2", "2d", fold, TRAINER, PLANS, False, torch.device("cpu")).run_training()
-        yield copy
+    return copy
+
+
+@pytest.fixture
+def trained(trained_once: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    """The workspace, with nnU-Net's variables pointing to it."""
+    _point_to(trained_once, monkeypatch)
+    return trained_once
+
+
+def _point_to(workspace: Workspace, patch: pytest.MonkeyPatch) -> None:
+    # without processes: starting them takes longer than all the rest
+    settings = {"nnUNet_n_proc_DA": "0", "nnUNet_npp": "0", "nnUNet_nps": "0"}
+    for name, value in {**workspace.environment, **settings}.items():
+        patch.setenv(name, value)
 
 
 def model_of(trained: Workspace) -> Path:
