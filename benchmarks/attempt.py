@@ -81,7 +81,9 @@ class Attempt:
             self._step = step
 
     def _prepare(self, compiled: bool) -> Callable[[], object]:
-        network, before = self.network, self._allocated()
+        network = self.network
+        network.zero_grad(set_to_none=True)  # what a failed attempt with it left behind
+        before = self._allocated()
         step = self.work.step(network, self.device, networks.channels(self.name), compiled)
         self._own_bytes = self._allocated() - before
         return step
@@ -105,7 +107,6 @@ class Attempt:
         except Exception as error:  # whatever it is, it is the result of this attempt, and the others go on
             self.reason = _one_line(error)
             self._step = None
-        self.network.zero_grad(set_to_none=True)  # the next attempt has the same network
         gc.collect()  # here and not in the handler, where the error still holds the tensors of the step
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
