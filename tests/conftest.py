@@ -43,6 +43,11 @@ class Workspace:
     def environment(self) -> dict[str, str]:
         return {name: str(self.root / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
 
+    def point_to_it(self, patch: pytest.MonkeyPatch) -> None:
+        """Set nnU-Net's variables to the three folders."""
+        for name, value in self.environment.items():
+            patch.setenv(name, value)
+
     @property
     def raw(self) -> Path:
         return self.root / "nnUNet_raw"

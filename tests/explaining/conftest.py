@@ -20,7 +20,7 @@ def trained(prepared: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Wo
     workspace = Workspace(tmp_path_factory.mktemp("explaining") / "workspace")
     shutil.copytree(prepared.root, workspace.root)
     with pytest.MonkeyPatch.context() as patch:
-        _point_to(workspace, patch)
+        workspace.point_to_it(patch)
         patch.setenv("nnUNet_n_proc_DA", "0")
         for preset, trainer in TRAINERS.items():
             settings = [*TINY_NETWORKS[preset], *SHORT_RECIPE, "training.num_epochs=1"]
@@ -32,13 +32,8 @@ def trained(prepared: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Wo
 @pytest.fixture
 def models(trained: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """The workspace, with nnU-Net's variables pointing to it."""
-    _point_to(trained, monkeypatch)
+    trained.point_to_it(monkeypatch)
     return trained
-
-
-def _point_to(workspace: Workspace, patch: pytest.MonkeyPatch) -> None:
-    for name, value in workspace.environment.items():
-        patch.setenv(name, value)
 
 
 def model_folder(workspace: Workspace, preset: str) -> Path:

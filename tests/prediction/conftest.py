@@ -44,10 +44,10 @@ def trained(trained_once: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspa
 
 
 def _point_to(workspace: Workspace, patch: pytest.MonkeyPatch) -> None:
+    workspace.point_to_it(patch)
     # without processes: starting them takes longer than all the rest
-    settings = {"nnUNet_n_proc_DA": "0", "nnUNet_npp": "0", "nnUNet_nps": "0"}
-    for name, value in {**workspace.environment, **settings}.items():
-        patch.setenv(name, value)
+    for name in ("nnUNet_n_proc_DA", "nnUNet_npp", "nnUNet_nps"):
+        patch.setenv(name, "0")
 
 
 def model_of(trained: Workspace) -> Path:

@@ -57,6 +57,8 @@ def test_prediction_is_continued_and_probabilities_are_written(arguments: list[s
 def test_errors_are_one_sentence(trained: Workspace, arguments: list[str], tmp_path: Path):
     with pytest.raises(SystemExit, match="-part_id 2: with -num_parts 2 it is 0 to 1."):
         main([*arguments, "-num_parts", "2", "-part_id", "2"])
+    with pytest.raises(SystemExit, match="-num_parts 2: give -npp and -nps of at least 1."):
+        main([*arguments, "-num_parts", "2"])
     with pytest.raises(SystemExit, match="There is no folder /nowhere: give the folder of the images with -i."):
         main([*arguments, "-i", "/nowhere"])
     with pytest.raises(SystemExit, match="There is no model in .*nnUNetTrainerX__tiny__2d: train it, or check"):
