@@ -12,6 +12,7 @@ from nnunet_sfma.errors import UserError
 from nnunet_sfma.nnunet_folders import dataset_name, make_writable_folder, nnunet_folder
 from nnunet_sfma.prediction.batched_predictor import BatchedPredictor
 from nnunet_sfma.sentences import first_line
+from nnunet_sfma.threads import wanted_threads
 from nnunet_sfma.trainers.checkpoints import FINAL, UNREADABLE
 
 
@@ -73,11 +74,11 @@ def _fold(text: str) -> int | str:
 
 
 def _device(name: str) -> torch.device:
-    """The device, with as many threads of PyTorch as nnU-Net gives it."""
+    """The device, with as many threads of PyTorch as nnU-Net gives it, or as OMP_NUM_THREADS says on a CPU."""
     if not {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}[name]():
         raise UserError(f"There is no device '{name}' that torch can use: give another one with -device.")
     if name == "cpu":
-        torch.set_num_threads(os.cpu_count())
+        torch.set_num_threads(wanted_threads() or os.cpu_count())
     elif name == "cuda":
         torch.set_num_threads(1)
         torch.set_num_interop_threads(1)

@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.nnunet_folders import make_writable_folder, nnunet_folder
 from nnunet_sfma.split_record import refuse_other_folds
+from nnunet_sfma.threads import wanted_threads
 from nnunet_sfma.trainers.checkpoints import (
     LATEST,
     find_whole,
@@ -42,8 +43,9 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
     It supports what nnU-Net's own trainer supports in 2D: region-based labels, the ignore label, several input
     channels, DDP, ``--c``, ``--val``, ``--npz``, ``-pretrained_weights`` and fold ``all``. It has no deep supervision.
 
-    Beyond nnU-Net's it logs the training Dice, stops at a loss that is not finite, seeds if the recipe says so, and
-    removes the summary of an earlier validation when a training starts.
+    Beyond nnU-Net's it logs the training Dice, stops at a loss that is not finite, seeds if the recipe says so, takes
+    as many threads on a CPU as ``OMP_NUM_THREADS`` says, and removes the summary of an earlier validation when a training
+    starts.
 
     No interruption costs more than a few minutes. ``checkpoint_latest.pth`` is written after every epoch and, in long
     epochs, within them; ``--c`` continues in the middle of an epoch, whose logged loss, training Dice and duration are
@@ -80,6 +82,8 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         _check_checkpointing(network, self.recipe.activation_checkpointing)
         make_writable_folder(model_folder)
         super().__init__(plans, configuration, fold, dataset_json, device)
+        if self.device.type == "cpu" and (threads := wanted_threads()):
+            torch.set_num_threads(threads)
         self.initial_lr = self.recipe.initial_lr
         self.weight_decay = self.recipe.weight_decay
         self.num_epochs = self.recipe.num_epochs
