@@ -42,6 +42,12 @@ def test_voxels_are_those_of_nnunet(arguments: list[str], tmp_path: Path, monkey
         assert (tmp_path / "out" / name).read_text() == (tmp_path / "expected" / name).read_text()
 
 
+def test_omp_num_threads_is_heeded(arguments: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    main([*arguments, "--disable_progress_bar"])
+    assert torch.get_num_threads() == 3
+
+
 def test_prediction_is_continued_and_probabilities_are_written(arguments: list[str], tmp_path: Path):
     out = tmp_path / "out"
     out.mkdir()
