@@ -19,11 +19,11 @@ def build(name: str, side: int, narrow: bool = False) -> nn.Module:
     """A network for images of one channel (``axial-attention``: for the 64 channels of the finest stage).
 
     Args:
-        name: a key of ``NETWORKS``, or "axial-attention", the two attentions of SFMANet's finest IEM alone.
+        name: a key of ``NETWORKS`` or ``FOR_ONE_BENCHMARK``.
         side: of the images, in pixels; some networks belong to one size, nnU-Net's have as many stages as it allows.
         narrow: take about a quarter of the width, to try a benchmark out.
     """
-    return _axial_attention() if name == "axial-attention" else NETWORKS[name](side, narrow)
+    return {**NETWORKS, **FOR_ONE_BENCHMARK}[name](side, narrow)
 
 
 def channels(name: str) -> int:
@@ -35,7 +35,7 @@ def _widths(narrow: bool) -> tuple[int, ...]:
     return (16, 32, 64, 128, 256) if narrow else (64, 128, 256, 512, 1024)
 
 
-def _axial_attention() -> nn.Module:
+def _axial_attention(side: int, narrow: bool) -> nn.Module:
     from nnunet_sfma.networks.sfmanet.axial_attention import AxialAttention
 
     return nn.Sequential(AxialAttention(64, "column"), AxialAttention(64, "row"))
@@ -45,6 +45,12 @@ def _sfmanet(side: int, narrow: bool) -> nn.Module:
     from nnunet_sfma.networks.sfmanet import SFMANet
 
     return SFMANet(1, CLASSES, _widths(narrow))
+
+
+def _checkpointed_sfmanet(side: int, narrow: bool) -> nn.Module:
+    network = _sfmanet(side, narrow)
+    network.checkpoint_activations()
+    return network
 
 
 def _reference_sfmanet(side: int, narrow: bool, **switches) -> nn.Module:
@@ -135,3 +141,9 @@ NETWORKS: dict[str, Callable[[int, bool], nn.Module]] = {
 }
 """``unet`` is the classic U-Net of 31.04 M parameters, ``reference-*`` are plain transcriptions of the equations,
 the last four are networks of nnU-Net (in the sizes of its planner) and of MONAI (``nnunet_sfma.networks.peers``)."""
+
+FOR_ONE_BENCHMARK: dict[str, Callable[[int, bool], nn.Module]] = {
+    "axial-attention": _axial_attention,
+    "sfmanet-checkpointed": _checkpointed_sfmanet,
+}
+"""The two attentions of SFMANet's finest IEM alone, and SFMANet with activation checkpointing."""

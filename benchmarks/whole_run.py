@@ -1,11 +1,12 @@
-"""What surrounds the network: an epoch of a real training, the start of a command, and whether half precision trains.
+"""What surrounds the network: an epoch and memory of a training, how commands start, whether half precision trains.
 
     python benchmarks/whole_run.py epoch [--device cpu|cuda] [--iterations 20] [--dataset ID] [--json FILE]
     python benchmarks/whole_run.py startup [--pairs 40] [--json FILE]
+    python benchmarks/whole_run.py memory [--batch 16] [--side 256] [--json FILE]
     python benchmarks/whole_run.py stability [--steps 200] [--json FILE]
     python benchmarks/whole_run.py stability --device cpu --precision bf16 --steps 10
 
-Each is described in the module of its name: epoch.py, startup.py, stability.py.
+Each is described in the module of its name: epoch.py, startup.py, training_memory.py, stability.py.
 """
 
 import argparse
@@ -15,10 +16,11 @@ from collections.abc import Sequence
 import epoch
 import stability
 import startup
+import training_memory
 from machine import describe
 from options import add_options, set_up, write_result
 
-PARTS = {"epoch": epoch, "startup": startup, "stability": stability}
+PARTS = {"epoch": epoch, "startup": startup, "memory": training_memory, "stability": stability}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

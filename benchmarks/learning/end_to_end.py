@@ -4,8 +4,8 @@
 
 Converts what of the official release lies in SRC, trains a narrow DANIE with the data set's recipe (shorter, in smaller
 batches, with a higher learning rate and without ImageNet weights), predicts images that it has not seen as a user would
-predict any folder, and evaluates them: the release's test cases where SRC has some, else those of fold 0. Writes ``end_to_end_<data set>.json`` with every command, its seconds
-and the scores.
+predict any folder, and evaluates them: the release's test cases where SRC has some, else those of fold 0. Writes
+``end_to_end_<data set>.json`` with every command, its seconds and the scores.
 """
 
 import argparse
@@ -24,21 +24,21 @@ from study import (
     plan,
     preprocess,
     preprocessed,
+    raw_folder,
     results,
     run,
     split,
     train,
+    trained_on,
 )
 
 from nnunet_sfma.evaluation.evaluation_file import read_evaluation
-from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
 
 PRESETS = {"acdc": "danie-s-acdc", "glas": "danie-s-glas", "isic2017": "danie-s-isic"}
 NUMBERS = {"acdc": 27, "glas": 505, "isic2017": 503}
 NARROW = ("architecture.features_per_stage=[32,64,96,128]", "architecture.depths=[1,1,1,1]")
 RECIPE = (
     "batch_size=4",
-    "training.iterations_per_epoch=25",
     "training.val_iterations_per_epoch=5",
     "training.initial_lr=0.001",
     *FROM_SCRATCH,
@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("release", choices=list(PRESETS))
     parser.add_argument("source", type=Path, help="folder of the download, or of a part of it")
     parser.add_argument("-d", dest="dataset", type=int, help="number to convert to (as in the README)")
-    parser.add_argument("--epochs", type=int, default=4, help="of 25 iterations")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--iterations", type=int, default=25, help="of an epoch")
     parser.add_argument("-o", dest="output", type=Path, default=RESULTS, help="folder for the results")
     args = parser.parse_args(argv)
     dataset = args.dataset or NUMBERS[args.release]
@@ -66,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     fold, images, labels = unseen(dataset)
     if fold != "all":
         step(split(dataset))
-    step(plan(dataset, model, (f"training.num_epochs={args.epochs}", *RECIPE)))
+    length = (f"training.num_epochs={args.epochs}", f"training.iterations_per_epoch={args.iterations}")
+    step(plan(dataset, model, (*length, *RECIPE)))
     step(train(dataset, model, fold), TRAINING_ENVIRONMENT)
     if fold != "all":
         link_held_out(dataset, images, labels)
@@ -75,13 +77,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     step(["nnunet-sfma", "predict", *which, "-i", str(images), "-o", str(predictions)], TRAINING_ENVIRONMENT)
     step(evaluate(predictions, labels))
     args.output.mkdir(parents=True, exist_ok=True)
-    result = {"machine": machine(TRAINING_ENVIRONMENT), "seconds": seconds, **excerpt(read_evaluation(predictions))}
+    result = {
+        "machine": machine(TRAINING_ENVIRONMENT),
+        "seconds": seconds,
+        "training_cases": len(
+            trained_on(dataset) if fold != "all" else list((raw_folder(dataset) / "labelsTr").iterdir())
+        ),
+        "iterations": args.epochs * args.iterations,
+        **excerpt(read_evaluation(predictions)),
+    }
     write_result(args.output / f"end_to_end_{args.release}.json", result)
 
 
 def unseen(dataset: int) -> tuple[str, Path, Path]:
     """The fold to train, and the folders of images and labels that it does not see."""
-    raw = nnunet_folder("nnUNet_raw") / dataset_name(dataset)
+    raw = raw_folder(dataset)
     if (raw / "labelsTs").is_dir():
         return "all", raw / "imagesTs", raw / "labelsTs"
     return "0", results(dataset) / "held_out" / "images", results(dataset) / "held_out" / "labels"
@@ -89,7 +99,7 @@ def unseen(dataset: int) -> tuple[str, Path, Path]:
 
 def link_held_out(dataset: int, images: Path, labels: Path) -> None:
     """Fill folders with the images and the labels of the cases that fold 0 validates on."""
-    raw = nnunet_folder("nnUNet_raw") / dataset_name(dataset)
+    raw = raw_folder(dataset)
     for target, source in ((images, raw / "imagesTr"), (labels, preprocessed(dataset) / "gt_segmentations")):
         shutil.rmtree(target, ignore_errors=True)
         target.mkdir(parents=True)

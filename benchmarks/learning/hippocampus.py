@@ -33,7 +33,6 @@ from nnunet_sfma.evaluation.evaluation_file import read_evaluation
 
 RECIPE = (
     "batch_size=16",
-    "training.iterations_per_epoch=50",
     "training.val_iterations_per_epoch=5",
     "training.optimizer=Adam",
     "training.initial_lr=0.001",
@@ -69,13 +68,14 @@ TESTED = ("dice", "hd95")
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("-d", dest="dataset", type=int, default=4, help="the data set's number in nnUNet_raw")
-    parser.add_argument("--epochs", type=int, default=10, help="of 50 iterations")
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--iterations", type=int, default=50, help="of an epoch")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="trainings at a time")
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS), help="only these")
     parser.add_argument("-o", dest="output", type=Path, default=RESULTS, help="folder for the results")
     args = parser.parse_args(argv)
     models = [MODELS[name] for name in args.models]
-    prepare(args.dataset, models, args.epochs)
+    prepare(args.dataset, models, args.epochs, args.iterations)
     run_all({f"{args.dataset}-{model.name}": crossval(args.dataset, model) for model in models}, args.jobs)
     args.output.mkdir(parents=True, exist_ok=True)
     write_result(args.output / "hippocampus.json", collect(args.dataset, models))
@@ -85,14 +85,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
 
 
-def prepare(dataset: int, models: Sequence[Model], epochs: int) -> None:
+def prepare(dataset: int, models: Sequence[Model], epochs: int, iterations: int) -> None:
     """Preprocess, divide and plan, as far as it has not been done."""
     if not (preprocessed(dataset) / "nnUNetPlans_2d").is_dir():
         run(preprocess(dataset), f"{dataset}-preprocess")
     if not (preprocessed(dataset) / "splits_final.json").is_file():
         run(split(dataset), f"{dataset}-splits")
+    length = (f"training.num_epochs={epochs}", f"training.iterations_per_epoch={iterations}")
     for model in models:
-        run(plan(dataset, model, (f"training.num_epochs={epochs}", *RECIPE)), f"{dataset}-plan-{model.name}")
+        run(plan(dataset, model, (*length, *RECIPE)), f"{dataset}-plan-{model.name}")
 
 
 def collect(dataset: int, models: Sequence[Model]) -> dict:

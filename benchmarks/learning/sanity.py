@@ -7,7 +7,7 @@ repeat     two trainings with one seed have the same curves to the last digit, o
 shuffled   trained with the masks of other pictures, a network is no better on held-out pictures than one constant mask,
            while the same training with the true masks is
 
-SRC holds the official folders of ISIC 2018 Task 1. The pictures are converted to 64 x 64 pixels, as the data sets 951 to
+SRC holds the official folders of ISIC 2018 Task 1. The pictures are converted to 64 x 64 pixels, as data sets 951 to
 953 of nnU-Net's folders. What is finished is not trained again. Writes ``sanity.json``; exit code 1 if a check fails.
 """
 
@@ -29,13 +29,14 @@ from study import (
     plan_and_train,
     preprocess,
     preprocessed,
+    raw_folder,
     run,
     split,
     summary_file,
     trained_on,
 )
 
-from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
+from nnunet_sfma.nnunet_folders import nnunet_folder
 
 FEW, TRUE, SHUFFLED = 951, 952, 953
 PICTURES = {FEW: 4, TRUE: 60}
@@ -140,7 +141,7 @@ def convert(source: Path, dataset: int, pictures: int) -> None:
 
 def shuffle_masks() -> None:
     """A copy of the data set in which every training picture of fold 0 has the mask of another one."""
-    original, cases = _raw(TRUE), trained_on(TRUE)
+    original, cases = raw_folder(TRUE), trained_on(TRUE)
     copy = original.with_name(original.name.replace(str(TRUE), str(SHUFFLED)))
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(original, copy)
@@ -165,11 +166,7 @@ def _mean_dice(mask: np.ndarray, masks: np.ndarray) -> float:
 
 
 def _mask(case: str) -> np.ndarray:
-    return np.asarray(Image.open(_raw(TRUE) / "labelsTr" / f"{case}.png")) > 0
-
-
-def _raw(dataset: int) -> Path:
-    return nnunet_folder("nnUNet_raw") / dataset_name(dataset)
+    return np.asarray(Image.open(raw_folder(TRUE) / "labelsTr" / f"{case}.png")) > 0
 
 
 def _dice(dataset: int, model: Model, fold: int | str) -> float:

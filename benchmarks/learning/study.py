@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -84,6 +85,11 @@ def evaluate(predictions: Path, labels: Path) -> list[str]:
     return ["nnunet-sfma", "evaluate", "-i", str(predictions), "-l", str(labels), "-np", str(os.cpu_count())]
 
 
+def raw_folder(dataset: int) -> Path:
+    """nnU-Net's folder of the data set as it was converted."""
+    return nnunet_folder("nnUNet_raw") / dataset_name(dataset)
+
+
 def results(dataset: int) -> Path:
     """nnU-Net's folder of the data set's results."""
     return nnunet_folder("nnUNet_results") / dataset_name(dataset)
@@ -108,13 +114,16 @@ def _fold_0(dataset: int) -> dict[str, list[str]]:
     return json.loads((preprocessed(dataset) / "splits_final.json").read_text())[0]
 
 
-def run(command: Sequence[str], log: str, environment: Mapping[str, str] | None = None) -> float:
+def run(
+    command: Sequence[str], log: str, environment: Mapping[str, str] | None = None, minutes: float | None = None
+) -> float:
     """Print a command, run it with its output going to a file, and return how many seconds it took.
 
     Args:
         command: as a user would type it.
         log: name of the file in ``nnUNet_results/study_logs``.
         environment: variables to set besides the present ones.
+        minutes: after which it is interrupted, as by Ctrl-C, which is no failure.
 
     Raises:
         SystemExit: if it fails.
@@ -123,11 +132,19 @@ def run(command: Sequence[str], log: str, environment: Mapping[str, str] | None 
     path = nnunet_folder("nnUNet_results") / "study_logs" / f"{log}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     start = monotonic()
-    with path.open("w") as file:
-        whole = {**os.environ, **(environment or {})}
-        code = subprocess.run(command, env=whole, stdout=file, stderr=subprocess.STDOUT).returncode
-    if code:
-        raise SystemExit(f"{shlex.join(command)} failed with exit code {code}; its output is in {path}.")
+    whole = {**os.environ, **(environment or {})}
+    interrupted = False
+    with (
+        path.open("w") as file,
+        subprocess.Popen(command, env=whole, stdout=file, stderr=subprocess.STDOUT) as process,
+    ):
+        try:
+            process.wait(minutes and 60 * minutes)
+        except subprocess.TimeoutExpired:
+            interrupted = True
+            process.send_signal(signal.SIGINT)
+    if process.returncode and not interrupted:
+        raise SystemExit(f"{shlex.join(command)} failed with exit code {process.returncode}; its output is in {path}.")
     return monotonic() - start
 
 
