@@ -33,6 +33,7 @@ from study import (
 )
 
 from nnunet_sfma.evaluation.evaluation_file import read_evaluation
+from nnunet_sfma.nnunet_folders import VARIABLES, nnunet_folder
 
 PRESETS = {"acdc": "danie-s-acdc", "glas": "danie-s-glas", "isic2017": "danie-s-isic"}
 NUMBERS = {"acdc": 27, "glas": 505, "isic2017": 503}
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     def step(command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         taken = run(command, f"{dataset}-{len(seconds)}", environment)
-        seconds[shlex.join(command).replace(str(args.source), "SRC")] = round(taken, 1)
+        seconds[_anywhere(command, args.source)] = round(taken, 1)
 
     step(["nnunet-sfma", "convert", args.release, str(args.source), "-d", str(dataset)])
     step(preprocess(dataset))
@@ -87,6 +88,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         **excerpt(read_evaluation(predictions)),
     }
     write_result(args.output / f"end_to_end_{args.release}.json", result)
+
+
+def _anywhere(command: Sequence[str], source: Path) -> str:
+    """The command without the paths of this machine."""
+    places = {str(source): "SRC", **{str(nnunet_folder(variable)): f"${variable}" for variable in VARIABLES}}
+    text = shlex.join(command)
+    for path, name in places.items():
+        text = text.replace(path, name)
+    return text
 
 
 def unseen(dataset: int) -> tuple[str, Path, Path]:

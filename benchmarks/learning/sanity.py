@@ -36,6 +36,7 @@ from study import (
     trained_on,
 )
 
+from nnunet_sfma.errors import UserError
 from nnunet_sfma.nnunet_folders import nnunet_folder
 
 FEW, TRUE, SHUFFLED = 951, 952, 953
@@ -128,7 +129,7 @@ def convert(source: Path, dataset: int, pictures: int) -> None:
         (subset / folder).mkdir(parents=True)
         files = sorted((source / folder).glob("ISIC_*"))
         if len(files) < pictures:
-            raise SystemExit(
+            raise UserError(
                 f"{source / folder} holds {len(files)} files, {pictures} are needed: name the official folders."
             )
         for file in files[:: len(files) // pictures][:pictures]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
+from nnunet_sfma.errors import UserError
+from nnunet_sfma.installed_commands import find_command
 from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
 from nnunet_sfma.presets import load_preset
 
@@ -126,7 +128,7 @@ def run(
         minutes: after which it is interrupted, as by Ctrl-C, which is no failure.
 
     Raises:
-        SystemExit: if it fails.
+        UserError: if it fails or is not installed.
     """
     print(f"$ {shlex.join(command)}", flush=True)
     path = nnunet_folder("nnUNet_results") / "study_logs" / f"{log}.log"
@@ -136,7 +138,9 @@ def run(
     interrupted = False
     with (
         path.open("w") as file,
-        subprocess.Popen(command, env=whole, stdout=file, stderr=subprocess.STDOUT) as process,
+        subprocess.Popen(
+            [find_command(command[0]), *command[1:]], env=whole, stdout=file, stderr=subprocess.STDOUT
+        ) as process,
     ):
         try:
             process.wait(minutes and 60 * minutes)
@@ -144,7 +148,7 @@ def run(
             interrupted = True
             process.send_signal(signal.SIGINT)
     if process.returncode and not interrupted:
-        raise SystemExit(f"{shlex.join(command)} failed with exit code {process.returncode}; its output is in {path}.")
+        raise UserError(f"{shlex.join(command)} failed with exit code {process.returncode}; its output is in {path}.")
     return monotonic() - start
 
 

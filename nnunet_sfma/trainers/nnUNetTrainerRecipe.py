@@ -44,8 +44,7 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
     channels, DDP, ``--c``, ``--val``, ``--npz``, ``-pretrained_weights`` and fold ``all``. It has no deep supervision.
 
     Beyond nnU-Net's it logs the training Dice, stops at a loss that is not finite, seeds if the recipe says so, takes
-    as many threads on a CPU as ``OMP_NUM_THREADS`` says, and removes the summary of an earlier validation when a training
-    starts.
+    as many threads on a CPU as ``OMP_NUM_THREADS`` says, and removes an earlier validation's summary when it starts.
 
     No interruption costs more than a few minutes. ``checkpoint_latest.pth`` is written after every epoch and, in long
     epochs, within them; ``--c`` continues in the middle of an epoch, whose logged loss, training Dice and duration are
