@@ -1,16 +1,143 @@
-"""The README says what the commands print."""
+"""The README says what the commands print, and nothing that no committed result says."""
 
+import importlib
+import json
+import re
+import sys
 from pathlib import Path
 
-from nnunet_sfma.planning.cost_table import cost_rows, format_table
+import pytest
+
+from nnunet_sfma.cli import main
+from nnunet_sfma.planning.cost_table import CostRow, cost_rows, format_table
 from nnunet_sfma.presets import load_preset, preset_names
+from tests.conftest import Workspace
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+README = (ROOT / "README.md").read_text()
+PROSE = " ".join(README.split())
+DECIMAL = re.compile(r"\d+\.\d+(?![.\d])|\b\d+ %")
+NOT_MEASURED = (
+    "Python 3.10", "nnU-Net 2.8", "0.0001", "Adam (0.9, 0.999)", "factor of the cut (0.1)", "0.7 Dice + 0.3 cross-entropy",
+    "95 % bootstrap", "wants Dice > 0.97", "Apache-2.0",
+)  # fmt: skip
+"""Versions, settings and conventions."""
+OF_OTHER_TESTS = ("28.4 GB for `sfmanet`", "22.6 GB for `danie-l`")
 
 
-def test_tables_of_networks_are_those_that_the_command_prints():
+def result(name: str) -> dict:
+    return json.loads((RESULTS / name).read_text())
+
+
+@pytest.fixture(scope="module")
+def costs() -> dict[str, CostRow]:
+    return {row.preset: row for row in cost_rows()}
+
+
+@pytest.fixture(scope="module")
+def cost_table(costs: dict[str, CostRow]) -> str:
     # without the peers, which cannot all be counted everywhere
-    assert format_table([row for row in cost_rows() if not row.preset.startswith("peer-")]) in README
+    return format_table([row for row in costs.values() if not row.preset.startswith("peer-")])
+
+
+@pytest.fixture
+def result_tables(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setattr(sys, "path", [*sys.path, str(ROOT / "benchmarks" / "learning")])
+    return importlib.import_module("readme").tables()
+
+
+@pytest.fixture
+def claims(costs: dict[str, CostRow]) -> list[str]:
+    """Every sentence, or part of one, that tells a measured number, with the numbers of the committed results."""
+    return [*of_the_demo(), *of_the_costs(costs), *of_the_benchmarks()]
+
+
+def of_the_demo() -> list[str]:
+    demo = result("learning/demo.json")
+    shown = "".join(f"{case} {dice:.3f} " for case, dice in demo["dice"].items())
+    assert demo["minutes"] < 10
+    return [
+        "takes less than ten minutes on two CPU cores",
+        re.sub(r" +", " ", f"{demo['epochs'][0]} ... {demo['epochs'][-1]} ..."),
+        f"Dice of the held-out phantoms: {shown}mean {demo['mean']:.3f}",
+        f"(the best plain intensity threshold of the training cases scores {demo['threshold']:.3f})",
+        f"The five validation phantoms of the fold, fainter lesions among them, reach {demo['validation']:.3f}.",
+    ]
+
+
+def of_the_costs(costs: dict[str, CostRow]) -> list[str]:
+    sfmanet, unet, danie_l, danie_s = (costs[name] for name in ("sfmanet", "peer-unet", "danie-l", "danie-s"))
+    joining = [abs(row.difference_percent) for name, row in costs.items() if name.startswith("danie-c")]
+    said = [
+        f"SFMANet has {sfmanet.parameters_millions:.2f} M parameters against the published "
+        f"{sfmanet.published_parameters_millions:.2f} M, the plain U-Net {unet.parameters_millions:.2f} M against "
+        f"{unet.published_parameters_millions:.2f} M",
+        f"DANIE-L needs {danie_l.conv_gmacs:.2f} G multiply-adds against the published "
+        f"{danie_l.published_flops_billions:.2f}, and every ablation of its Table 7 is within {max(joining):.1f} %; "
+        f"DANIE-S is {-danie_s.difference_percent:.1f} % below",
+    ]
+    if "peer-attention-unet" in costs:
+        peers = [costs[name].parameters_millions for name in ("peer-attention-unet", "peer-unetpp")]
+        said.append(
+            f"MONAI's Attention U-Net has {peers[0]:.2f} M parameters where the paper's has 34.88 M, its U-Net++ {peers[1]:.2f} M against 36.62 M"
+        )
+    return said
+
+
+def of_the_benchmarks() -> list[str]:
+    memory = result("memory.json")["times_the_unet"]
+    given_back, kept = (_inference_of_sfmanet(result(name)) for name in ("speed.json", "speed_kept_memory.json"))
+    seconds = kept["seconds"]["median"] / given_back["seconds"]["median"]
+    peak = kept["peak_memory_bytes"] / given_back["peak_memory_bytes"]
+    checkpointed = memory["sfmanet-checkpointed"]
+    return [
+        f"{checkpointed:.2f} times the memory of the 31 M U-Net instead of {memory['sfmanet']:.2f} times",
+        f"took {seconds:.2f} of the time and {peak:.2f} times the memory",
+    ]
+
+
+def _inference_of_sfmanet(speed: dict) -> dict:
+    return next(cell["networks"]["sfmanet"] for cell in speed["cells"] if cell["mode"] == "inference")
+
+
+def test_tables_of_networks_are_those_that_the_command_prints(cost_table: str):
+    assert cost_table in README
+
+
+def test_tables_of_results_are_those_of_the_committed_files(result_tables: list[str]):
+    assert len(result_tables) == 5
+    for table in result_tables:
+        assert table in README
+
+
+def test_claims_are_those_of_the_committed_files(claims: list[str]):
+    for claim in claims:
+        assert claim in PROSE
+
+
+def test_estimates_of_memory_are_those_that_plan_prints(workspace: Workspace, capsys: pytest.CaptureFixture):
+    def estimate(preset: str) -> str:
+        main(["plan", "-d", "1", "--preset", preset, "--set", "patch_size=[256,256]", "training.pretrained=none"])
+        return re.search(r"memory: (\S+ GB)", capsys.readouterr().out)[1]
+
+    sfmanet, danie_l = estimate("sfmanet"), estimate("danie-l")
+    assert f"{sfmanet} for `sfmanet` with 16 patches of 256 x 256, {danie_l} for `danie-l` with 24" in PROSE
+
+
+def test_no_other_number_is_claimed(cost_table: str, result_tables: list[str], claims: list[str]):
+    """Outside tables, examples of commands and claims there are settings only."""
+    left = README
+    for table in (cost_table, *result_tables):
+        left = left.replace(table, "")
+    left = " ".join(" ".join(line for line in left.splitlines() if not line.startswith(("    ", "|"))).split())
+    for known in (*claims, *OF_OTHER_TESTS, *NOT_MEASURED):
+        left = left.replace(known, "")
+    assert not DECIMAL.findall(left)
+
+
+def test_numbers_without_a_source_are_found():
+    assert DECIMAL.findall("SFMANet reaches 0.93, or 93 %, in 2 minutes.") == ["0.93", "93 %"]
 
 
 def test_presets_named_in_commands_exist():
