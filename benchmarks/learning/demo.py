@@ -2,7 +2,7 @@
 
     python benchmarks/learning/demo.py FOLDER [-o FOLDER]
 
-Runs the demo in FOLDER, a new one, with nothing set that its user would not have. Writes ``demo.json``.
+Runs the demo in FOLDER, a new one; its output goes to ``nnUNet_results/study_logs``. Writes ``demo.json``.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from pathlib import Path
 from record import RESULTS, machine, write_result
 from study import run
 
+from nnunet_sfma.demo.commands import progress
 from nnunet_sfma.demo.run_demo import DemoFolders
 from nnunet_sfma.demo.threshold import threshold_dice
 from nnunet_sfma.errors import UserError
@@ -44,8 +45,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def epochs(log: Path) -> list[str]:
     """The demo's line for each epoch of its training."""
-    from nnunet_sfma.demo.commands import progress
-
     printed = "".join(progress(line) for line in log.read_text().splitlines())
     return [line.strip() for line in printed.splitlines() if line.strip().startswith("Epoch ")]
 

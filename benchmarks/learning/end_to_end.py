@@ -36,7 +36,7 @@ from nnunet_sfma.evaluation.evaluation_file import read_evaluation
 from nnunet_sfma.nnunet_folders import VARIABLES, nnunet_folder
 
 PRESETS = {"acdc": "danie-s-acdc", "glas": "danie-s-glas", "isic2017": "danie-s-isic"}
-NUMBERS = {"acdc": 27, "glas": 505, "isic2017": 503}
+NUMBERS = {"acdc": 961, "glas": 962, "isic2017": 963}
 NARROW = ("architecture.features_per_stage=[32,64,96,128]", "architecture.depths=[1,1,1,1]")
 RECIPE = (
     "batch_size=4",
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("release", choices=list(PRESETS))
     parser.add_argument("source", type=Path, help="folder of the download, or of a part of it")
-    parser.add_argument("-d", dest="dataset", type=int, help="number to convert to (as in the README)")
+    parser.add_argument("-d", dest="dataset", type=int, help="number to convert to (961 to 963)")
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--iterations", type=int, default=25, help="of an epoch")
     parser.add_argument("-o", dest="output", type=Path, default=RESULTS, help="folder for the results")
@@ -92,11 +92,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _anywhere(command: Sequence[str], source: Path) -> str:
     """The command without the paths of this machine."""
-    places = {str(source): "SRC", **{str(nnunet_folder(variable)): f"${variable}" for variable in VARIABLES}}
-    text = shlex.join(command)
-    for path, name in places.items():
-        text = text.replace(path, name)
-    return text
+    places = {str(nnunet_folder(variable)): f"${variable}" for variable in VARIABLES}
+    words = []
+    for word in command:
+        root = next((place for place in places if word.startswith(f"{place}/")), None)
+        short = word.replace(root, places[root], 1) if root else shlex.quote(word)
+        words.append("SRC" if word == str(source) else short)
+    return " ".join(words)
 
 
 def unseen(dataset: int) -> tuple[str, Path, Path]:

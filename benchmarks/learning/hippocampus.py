@@ -20,6 +20,7 @@ from study import (
     TRAINING_ENVIRONMENT,
     Model,
     crossval,
+    is_preprocessed,
     plan,
     preprocess,
     preprocessed,
@@ -74,6 +75,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS), help="only these")
     parser.add_argument("-o", dest="output", type=Path, default=RESULTS, help="folder for the results")
     args = parser.parse_args(argv)
+    if args.output == RESULTS and set(args.models) != set(MODELS):
+        parser.error("the committed results hold all models: with --models, name another folder with -o")
     models = [MODELS[name] for name in args.models]
     prepare(args.dataset, models, args.epochs, args.iterations)
     run_all({f"{args.dataset}-{model.name}": crossval(args.dataset, model) for model in models}, args.jobs)
@@ -87,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def prepare(dataset: int, models: Sequence[Model], epochs: int, iterations: int) -> None:
     """Preprocess, divide and plan, as far as it has not been done."""
-    if not (preprocessed(dataset) / "nnUNetPlans_2d").is_dir():
+    if not is_preprocessed(dataset):
         run(preprocess(dataset), f"{dataset}-preprocess")
     if not (preprocessed(dataset) / "splits_final.json").is_file():
         run(split(dataset), f"{dataset}-splits")

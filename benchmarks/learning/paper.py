@@ -3,22 +3,23 @@
     python benchmarks/learning/paper.py RELEASE SRC [--device cuda] [--minutes 60] [--imagenet] [--models NAME ...]
 
 SRC holds the whole official release. It is converted, preprocessed and divided as in the paper; the networks train one
-after another with the paper's recipe for that data set, each for at most ``--minutes``, from random weights (with
-``--imagenet``, DANIE from ImageNet weights as in its paper). Given again, the same command goes on: a network that is
-not finished trains for another ``--minutes``. The weights that validated best so far predict the test cases. Writes
-``paper_RELEASE.json``, with the epochs reached, and ``paper_RELEASE.md``: our rows in the paper's tables, and what
-differs in protocol.
+after another with the recipe for that data set and one seed, each for at most ``--minutes``, from random weights
+(with ``--imagenet``, DANIE, and only DANIE, from ImageNet weights as in its paper). Given again, the same command goes
+on: a network that is not finished trains for another ``--minutes``. Test cases are predicted by the weights that
+validated best so far (before the first epoch has ended, by the latest). Writes ``paper_RELEASE.json``, with the epochs
+reached, and ``paper_RELEASE.md``, our rows in the paper's tables and what differs in protocol, after each network.
 """
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from record import RESULTS, excerpt, machine, tests, write_result
-from study import Model, evaluate, plan, preprocess, preprocessed, results, run, split, summary_file, train
+from study import Model, crossval, evaluate, is_preprocessed, plan, preprocess, preprocessed, results, run, split
 
 from nnunet_sfma.evaluation.compare import compare
 from nnunet_sfma.evaluation.comparison_text import format_comparison
@@ -26,6 +27,7 @@ from nnunet_sfma.evaluation.evaluation_file import read_evaluation
 from nnunet_sfma.files import replace_text
 from nnunet_sfma.presets import load_preset
 from nnunet_sfma.split_record import read_split_record
+from nnunet_sfma.trainers.checkpoints import BEST, FINAL, LATEST
 
 
 @dataclass(frozen=True)
@@ -55,69 +57,71 @@ PRESETS = {
     "unet": "peer-unet",
     "nnunet": "peer-nnunet",
 }
-TRIAL = ("batch_size=2", "patch_size=[32,32]", "training.num_epochs=1", "training.iterations_per_epoch=2")
+TRIAL = ("batch_size=2", "training.num_epochs=1", "training.iterations_per_epoch=2")
+SMALL_PATCH = "patch_size=[32,32]"
 NARROW = {
-    "sfmanet": "architecture.features_per_stage=[16,32,64,128,256]",
-    "danie-s": "architecture.features_per_stage=[32,64,96,128]",
-    "danie-l": "architecture.features_per_stage=[32,64,96,128]",
-    "unet": "architecture.features_per_stage=[16,32,64,128,256]",
+    "sfmanet": ("architecture.features_per_stage=[16,32,64,128,256]", SMALL_PATCH),
+    "danie-s": ("architecture.features_per_stage=[32,64,96,128]", SMALL_PATCH),
+    "danie-l": ("architecture.features_per_stage=[32,64,96,128]", SMALL_PATCH),
+    "unet": ("architecture.features_per_stage=[16,32,64,128,256]", SMALL_PATCH),
+    "nnunet": (),  # its stages belong to the plan's patch
 }
-LATEST, BEST, FINAL = "checkpoint_latest.pth", "checkpoint_best.pth", "checkpoint_final.pth"
 CURVES = ("train_losses", "val_losses", "mean_fg_dice", "lrs")
 TESTED = ("dice",)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("release", choices=list(RELEASES))
-    parser.add_argument("source", type=Path, help="folder of the download")
-    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--minutes", type=float, default=60, help="of training, for each network")
-    parser.add_argument("--imagenet", action="store_true", help="start DANIE from ImageNet weights")
-    parser.add_argument("--models", nargs="+", choices=list(PRESETS), help="only these networks")
-    parser.add_argument(
-        "--narrow", action="store_true", help="tiny networks, one epoch of two steps: to try the command out"
-    )
-    parser.add_argument("-o", dest="output", type=Path, default=RESULTS, help="folder for the results")
-    args = parser.parse_args(argv)
-    release = RELEASES[args.release]
-    dataset = release.dataset
-    prepare(args.release, args.source, dataset)
-    models = [_model(name, args.narrow) for name in args.models or release.models]
-    for model in models:
-        weights = "imagenet" if args.imagenet and model.name.startswith("danie") else "none"
-        recipe = (*_recipe(release.recipe), f"training.pretrained={weights}", *(TRIAL if args.narrow else ()))
-        train_for(dataset, model, recipe, args.minutes, args.device)
-    evaluations = [read_evaluation(predict(dataset, model, args.device)) for model in models]
+    args = _parser().parse_args(argv)
+    release, variant = RELEASES[args.release], _variant(args)
+    prepare(args.release, args.source, release.dataset)
     args.output.mkdir(parents=True, exist_ok=True)
-    write_result(args.output / f"paper_{args.release}.json", collect(dataset, models, evaluations, args.device))
-    comparison = format_comparison(compare(evaluations, release=args.release))
-    replace_text(args.output / f"paper_{args.release}.md", f"{comparison}\n")
+    models, evaluations = [], []
+    for name in args.models or release.models:
+        model = Model(f"{name}{variant}", load_preset(PRESETS[name]).description, PRESETS[name])
+        weights = "imagenet" if args.imagenet and name.startswith("danie") else "none"
+        settings = (f"training.pretrained={weights}", *((*TRIAL, *NARROW[name]) if args.narrow else ()))
+        run(plan(release.dataset, model, (*recipe(release.recipe), *settings)), f"{release.dataset}-plan-{model.name}")
+        training = crossval(release.dataset, model, args.device, os.cpu_count())
+        run(training, f"{release.dataset}-train-{model.name}", minutes=args.minutes)
+        if newest(release.dataset, model) is None:
+            print(f"{model.name} has no checkpoint after {args.minutes:g} minutes: give the command again, or it more.")
+            continue
+        models.append(model)
+        evaluations.append(read_evaluation(predict(release.dataset, model, args.device)))
+        target = args.output / f"paper_{args.release}{variant}.json"
+        write_result(target, collect(release.dataset, models, evaluations, args.device))
+        comparison = format_comparison(compare(evaluations, release=args.release))
+        replace_text(target.with_suffix(".md"), f"{comparison}\n")
 
 
 def prepare(release: str, source: Path, dataset: int) -> None:
     """Convert, preprocess and divide, as far as it has not been done."""
     run(["nnunet-sfma", "convert", release, str(source), "-d", str(dataset)], f"{dataset}-convert")
-    if not (preprocessed(dataset) / "nnUNetPlans_2d").is_dir():
+    if not is_preprocessed(dataset):
         run(preprocess(dataset), f"{dataset}-preprocess")
     run(split(dataset, "paper"), f"{dataset}-splits")
 
 
-def train_for(dataset: int, model: Model, recipe: Sequence[str], minutes: float, device: str) -> None:
-    """Train a model, or go on with it, until it is finished or the time is over."""
-    run(plan(dataset, model, recipe), f"{dataset}-plan-{model.name}")
-    if summary_file(dataset, model, 0).is_file():
-        return
-    continued = (model.folder(dataset) / "fold_0" / LATEST).is_file()
-    command = [*train(dataset, model, 0, device), *(["--c"] if continued else [])]
-    run(command, f"{dataset}-train-{model.name}", minutes=minutes)
+def recipe(preset_name: str) -> tuple[str, ...]:
+    """The whole recipe of a preset as settings, for any network, with a seed."""
+    preset = load_preset(preset_name)
+    training = {f"training.{key}": value for key, value in preset.training.items() if key != "pretrained"}
+    settings = {**training, "training.seed": 1, **preset.configuration}
+    return tuple(f"{key}={json.dumps(value)}" for key, value in settings.items())
+
+
+def newest(dataset: int, model: Model) -> Path | None:
+    """The newest checkpoint of a training; only the final one and the best are left at its end."""
+    folder = model.folder(dataset) / "fold_0"
+    return next((folder / name for name in (FINAL, LATEST) if (folder / name).is_file()), None)
 
 
 def predict(dataset: int, model: Model, device: str) -> Path:
     """Predict and evaluate the test cases; returns the folder of the predictions."""
     record = read_split_record(preprocessed(dataset))
     predictions = results(dataset) / "test" / model.name
-    which = ["-d", str(dataset), "-c", "2d", "-tr", model.trainer, "-p", model.plans, "-f", "0", "-chk", BEST]
+    checkpoint = BEST if (model.folder(dataset) / "fold_0" / BEST).is_file() else LATEST
+    which = ["-d", str(dataset), "-c", "2d", "-tr", model.trainer, "-p", model.plans, "-f", "0", "-chk", checkpoint]
     places = ["-i", record.test_images, "-o", str(predictions)]
     run(["nnUNetv2_predict", *which, *places, "-device", device], f"{dataset}-predict-{model.name}")
     run(evaluate(predictions, Path(record.test_labels)), f"{dataset}-evaluate-{model.name}")
@@ -137,23 +141,27 @@ def collect(dataset: int, models: Sequence[Model], evaluations: Sequence[dict], 
     }
 
 
-def _model(name: str, narrow: bool) -> Model:
-    settings = (NARROW[name],) if narrow and name in NARROW else ()
-    return Model(name, load_preset(PRESETS[name]).description, PRESETS[name], settings)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("release", choices=list(RELEASES))
+    parser.add_argument("source", type=Path, help="folder of the download")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--minutes", type=float, default=60, help="of training, for each network")
+    parser.add_argument("--imagenet", action="store_true", help="start DANIE from ImageNet weights")
+    parser.add_argument("--models", nargs="+", choices=list(PRESETS), help="only these networks")
+    parser.add_argument("--narrow", action="store_true", help="tiny networks, two steps: to try the command out")
+    parser.add_argument("-o", dest="output", type=Path, default=RESULTS, help="folder for the results")
+    return parser
 
 
-def _recipe(preset_name: str) -> tuple[str, ...]:
-    """The whole recipe of a preset as settings, for any network."""
-    preset = load_preset(preset_name)
-    training = {f"training.{key}": value for key, value in preset.training.items() if key != "pretrained"}
-    return tuple(f"{key}={json.dumps(value)}" for key, value in {**training, **preset.configuration}.items())
+def _variant(args: argparse.Namespace) -> str:
+    """Names apart what must not be mixed: plans and results of trials, and of DANIE's two starts."""
+    return ("-imagenet" if args.imagenet else "") + ("-trial" if args.narrow else "")
 
 
 def _training(dataset: int, model: Model) -> dict:
-    """Recipe, epochs reached, seconds and curves, from the newest checkpoint; only the final one is left at the end."""
-    folder = model.folder(dataset) / "fold_0"
-    path = next(folder / name for name in (FINAL, LATEST) if (folder / name).is_file())
-    checkpoint = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+    """Recipe, epochs reached, seconds and curves of a training."""
+    checkpoint = torch.load(newest(dataset, model), map_location="cpu", weights_only=False, mmap=True)
     log, plans = checkpoint["logging"], checkpoint["init_args"]["plans"]
     times = zip(log["epoch_start_timestamps"], log["epoch_end_timestamps"], strict=False)
     return {

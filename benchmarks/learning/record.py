@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from nnunet_sfma.evaluation.environment import hardware, versions
-from nnunet_sfma.evaluation.significance import paired_tests
+from nnunet_sfma.evaluation.significance import labels, paired_tests
 from nnunet_sfma.files import replace_text
 from nnunet_sfma.networks.cost import measure_cost
 from nnunet_sfma.trainers.complete_plans import build_network
@@ -70,7 +70,7 @@ def network_cost(evaluation: dict) -> dict:
 
 def tests(evaluations: Sequence[dict], names: Sequence[str], metrics: Sequence[str]) -> list[dict]:
     """Paired tests of every two evaluations, by the names that they have in the study."""
-    by_label = {evaluation["name"]: name for evaluation, name in zip(evaluations, names, strict=True)}
+    by_label = dict(zip(labels(evaluations), names, strict=True))
     return [
         {**asdict(test), "a": by_label[test.a], "b": by_label[test.b]}
         for metric in metrics

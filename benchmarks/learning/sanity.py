@@ -8,7 +8,8 @@ shuffled   trained with the masks of other pictures, a network is no better on h
            while the same training with the true masks is
 
 SRC holds the official folders of ISIC 2018 Task 1. The pictures are converted to 64 x 64 pixels, as data sets 951 to
-953 of nnU-Net's folders. What is finished is not trained again. Writes ``sanity.json``; exit code 1 if a check fails.
+953 of nnU-Net's folders. What is finished is not done again: remove these data sets and their results to begin anew.
+Writes ``sanity.json``; exit code 1 if a check fails.
 """
 
 import argparse
@@ -77,8 +78,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("-o", dest="output", type=Path, default=RESULTS, help="folder for the results")
     args = parser.parse_args(argv)
     for dataset, pictures in PICTURES.items():
-        convert(args.source, dataset, pictures)
-    shuffle_masks()
+        if not _is_there(dataset):
+            convert(args.source, dataset, pictures)
+    run(split(TRUE), f"{TRUE}-splits")
+    if not _is_there(SHUFFLED):
+        shuffle_masks()
+    for name in ("splits_final.json", "split_record.json"):
+        shutil.copy(preprocessed(TRUE) / name, preprocessed(SHUFFLED) / name)
     checks = {"overfit": overfit(args.jobs), "repeat": repeat(args.jobs), "shuffled": shuffled(args.jobs)}
     args.output.mkdir(parents=True, exist_ok=True)
     write_result(args.output / "sanity.json", {"machine": machine(TRAINING_ENVIRONMENT), **checks})
@@ -122,7 +128,7 @@ def shuffled(jobs: int) -> dict:
 
 
 def convert(source: Path, dataset: int, pictures: int) -> None:
-    """Convert pictures spread over the whole release, preprocess and divide them."""
+    """Convert pictures spread over the whole release, and preprocess them."""
     subset = nnunet_folder("nnUNet_raw") / "sanity" / str(dataset)
     shutil.rmtree(subset, ignore_errors=True)
     for folder in FOLDERS:
@@ -137,7 +143,6 @@ def convert(source: Path, dataset: int, pictures: int) -> None:
     which = ["-d", str(dataset), "--size", str(SIDE)]
     run(["nnunet-sfma", "convert", "isic2018", str(subset), *which], f"{dataset}-convert")
     run(preprocess(dataset), f"{dataset}-preprocess")
-    run(split(dataset), f"{dataset}-splits")
 
 
 def shuffle_masks() -> None:
@@ -150,8 +155,6 @@ def shuffle_masks() -> None:
     for case, other in zip(cases, cases[half:] + cases[:half], strict=True):
         shutil.copy(original / "labelsTr" / f"{other}.png", copy / "labelsTr" / f"{case}.png")
     run(preprocess(SHUFFLED), f"{SHUFFLED}-preprocess")
-    for name in ("splits_final.json", "split_record.json"):
-        shutil.copy(preprocessed(TRUE) / name, preprocessed(SHUFFLED) / name)
 
 
 def dice_of_constant_mask() -> float:
@@ -160,6 +163,10 @@ def dice_of_constant_mask() -> float:
     frequency = training.mean(0)
     best = max(np.unique(frequency), key=lambda least: _mean_dice(frequency >= least, training))
     return _mean_dice(frequency >= best, test)
+
+
+def _is_there(dataset: int) -> bool:
+    return any(nnunet_folder("nnUNet_preprocessed").glob(f"Dataset{dataset}_*/gt_segmentations"))
 
 
 def _mean_dice(mask: np.ndarray, masks: np.ndarray) -> float:

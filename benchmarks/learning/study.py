@@ -3,7 +3,6 @@
 import json
 import os
 import shlex
-import signal
 import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
+from nnunet_sfma.crossval.runner import program
 from nnunet_sfma.errors import UserError
-from nnunet_sfma.installed_commands import find_command
 from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
 from nnunet_sfma.presets import load_preset
 
@@ -73,14 +72,14 @@ def plan(dataset: int, model: Model, recipe: Sequence[str]) -> list[str]:
     return ["nnunet-sfma", "plan", *which, "--set", *recipe, *model.settings]
 
 
-def train(dataset: int, model: Model, fold: int | str, device: str = "cpu") -> list[str]:
-    return ["nnUNetv2_train", str(dataset), "2d", str(fold), "-tr", model.trainer, "-p", model.plans, "-device", device]
+def train(dataset: int, model: Model, fold: int | str) -> list[str]:
+    return ["nnUNetv2_train", str(dataset), "2d", str(fold), "-tr", model.trainer, "-p", model.plans, "-device", "cpu"]
 
 
-def crossval(dataset: int, model: Model) -> list[str]:
-    """Trains what is not finished of a model's folds, and evaluates them."""
+def crossval(dataset: int, model: Model, device: str = "cpu", processes: int = 1) -> list[str]:
+    """Trains what is not finished of a model's folds, and evaluates them; ended, it leaves no process behind."""
     which = ["-d", str(dataset), "-tr", model.trainer, "-p", model.plans]
-    return ["nnunet-sfma", "crossval", *which, "-device", "cpu", "-np", "1"]
+    return ["nnunet-sfma", "crossval", *which, "-device", device, "-np", str(processes)]
 
 
 def evaluate(predictions: Path, labels: Path) -> list[str]:
@@ -100,6 +99,11 @@ def results(dataset: int) -> Path:
 def preprocessed(dataset: int) -> Path:
     """nnU-Net's folder of the data set's preprocessed cases and plans."""
     return nnunet_folder("nnUNet_preprocessed") / dataset_name(dataset)
+
+
+def is_preprocessed(dataset: int) -> bool:
+    """Whether nnU-Net has preprocessed the data set to the end: the labels are what it copies last."""
+    return (preprocessed(dataset) / "gt_segmentations").is_dir()
 
 
 def held_out(dataset: int) -> list[str]:
@@ -125,10 +129,10 @@ def run(
         command: as a user would type it.
         log: name of the file in ``nnUNet_results/study_logs``.
         environment: variables to set besides the present ones.
-        minutes: after which it is interrupted, as by Ctrl-C, which is no failure.
+        minutes: after which it is told to end (SIGTERM), which is no failure.
 
     Raises:
-        UserError: if it fails or is not installed.
+        UserError: if it fails.
     """
     print(f"$ {shlex.join(command)}", flush=True)
     path = nnunet_folder("nnUNet_results") / "study_logs" / f"{log}.log"
@@ -138,15 +142,13 @@ def run(
     interrupted = False
     with (
         path.open("w") as file,
-        subprocess.Popen(
-            [find_command(command[0]), *command[1:]], env=whole, stdout=file, stderr=subprocess.STDOUT
-        ) as process,
+        subprocess.Popen(program(command), env=whole, stdout=file, stderr=subprocess.STDOUT) as process,
     ):
         try:
             process.wait(minutes and 60 * minutes)
         except subprocess.TimeoutExpired:
             interrupted = True
-            process.send_signal(signal.SIGINT)
+            process.terminate()
     if process.returncode and not interrupted:
         raise UserError(f"{shlex.join(command)} failed with exit code {process.returncode}; its output is in {path}.")
     return monotonic() - start

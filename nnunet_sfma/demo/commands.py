@@ -3,13 +3,15 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
+import sys
+import sysconfig
 from collections import deque
 from pathlib import Path
 from time import monotonic
 
 from nnunet_sfma.errors import UserError
-from nnunet_sfma.installed_commands import find_command
 
 # Threads that spin while they wait starve nnU-Net's augmentation workers where there are few cores: measured on two,
 # training steps took up to ten times as long.
@@ -33,7 +35,7 @@ def print_and_run(command: list[str], environment: dict[str, str], folder: Path)
     log.parent.mkdir(exist_ok=True)
     print(f"\n$ {shlex.join(command)}", flush=True)
     start = monotonic()
-    executable = find_command(command[0])
+    executable = _find(command[0])
     last_lines: deque[str] = deque(maxlen=15)
     with (
         log.open("w", buffering=1) as file,
@@ -54,6 +56,17 @@ def print_and_run(command: list[str], environment: dict[str, str], folder: Path)
         print("".join(last_lines))
         raise UserError(f"{command[0]} failed with exit code {process.returncode}; its whole output is in {log}.")
     print(f"  done in {monotonic() - start:.0f} s (log: {log})", flush=True)
+
+
+def _find(command: str) -> str:
+    """The command of this very installation, wherever pip put it; else the one on the path."""
+    places = [sysconfig.get_path("scripts"), str(Path(sys.argv[0]).parent), os.environ.get("PATH", "")]
+    found = shutil.which(command, path=os.pathsep.join(places))
+    if found is None:
+        raise UserError(
+            f"The command {command} is not found in {places[0]}: is nnunetv2 installed in this environment?"
+        )
+    return found
 
 
 def progress(line: str) -> str:
