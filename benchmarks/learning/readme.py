@@ -1,4 +1,4 @@
-"""The tables in README's section on results, from the committed result files: what ``main`` prints, the README holds.
+"""The tables and findings in README's section on results, from the committed result files.
 
 python benchmarks/learning/readme.py
 """
@@ -8,29 +8,29 @@ from collections.abc import Iterable, Sequence
 
 from record import RESULTS
 
-NETWORKS_CAPTION = (
-    "network",
-    "parameters (M)",
-    "multiply-adds (M)",
-    "Dice",
-    "over folds",
-    "HD95 (mm)",
-    "minutes a fold",
-)
-ABLATION_CAPTION = ("network", "parameters (M)", "multiply-adds (M)", "Dice", "difference to the U-Net", "p (Holm)")
-END_TO_END_CAPTION = ("data set", "trained on", "predicted", "iterations", "Dice", "minutes in all")
-SANITY_CAPTION = ("check", "what came out", "holds")
+NETWORKS = ("network", "parameters (M)", "multiply-adds (M)", "Dice", "Dice of folds", "HD95 (mm)")
+PAIRS = ("difference in Dice", "mean [95 % interval]", "p (Holm)")
+ABLATION = ("network", "parameters (M)", "multiply-adds (M)", "Dice", "difference to the U-Net", "p (Holm)")
+END_TO_END = ("data set", "trained on", "iterations", "predicted", "Dice")
+CHECKS = ("check", "what came out", "holds")
 RELEASES = {"acdc": "ACDC", "glas": "GlaS", "isic2017": "ISIC 2017"}
+SIGNIFICANT = 0.05
 
 
 def main() -> None:
-    print("\n\n".join(tables()))
+    print("\n\n".join([*tables(), *findings()]))
 
 
 def tables() -> list[str]:
     """Every table, as Markdown."""
-    study, sanity = read("hippocampus"), read("sanity")
-    return [networks(study), pairs(study), ablation(study), end_to_end(), checks(sanity)]
+    study = read("hippocampus")
+    return [networks(study), pairs(study), ablation(study), checks(read("sanity")), end_to_end()]
+
+
+def findings() -> list[str]:
+    """What the tests of the study say, in sentences: for the four networks and for the ablation."""
+    study = read("hippocampus")
+    return [_finding(study, group) for group in ("networks", "ablation")]
 
 
 def read(name: str) -> dict:
@@ -39,42 +39,55 @@ def read(name: str) -> dict:
 
 
 def networks(study: dict) -> str:
-    """The networks of the study, mean and standard deviation over cases, mean over classes."""
+    """The networks of the study: mean and deviation over cases and, for Dice, over folds, of the mean over classes."""
     rows = []
     for name in study["groups"]["networks"]:
         model = study["models"][name]
         dice, distance = (model["summary"]["mean"][metric] for metric in ("dice", "hd95"))
-        minutes = sum(fold["seconds"] for fold in model["folds"]) / len(model["folds"]) / 60
         over_folds = f"{dice['mean_of_folds']:.3f} ± {dice['sd_of_folds']:.3f}"
-        rows.append((*_cost(model), _spread(dice, 3), over_folds, _spread(distance, 2), f"{minutes:.1f}"))
-    return _markdown(NETWORKS_CAPTION, rows)
+        rows.append((*_cost(model), _spread(dice, 3), over_folds, _of_all(distance, dice["n"])))
+    return _markdown(NETWORKS, rows)
 
 
 def pairs(study: dict) -> str:
     """Paired tests between the networks, of the mean Dice over classes."""
     titles = {name: model["title"] for name, model in study["models"].items()}
     rows = [
-        (f"{titles[test['a']]} - {titles[test['b']]}", *_difference(test))
-        for test in study["tests"]["networks"]
-        if (test["metric"], test["class_name"]) == ("dice", "mean")
+        (f"{titles[test['a']]} - {titles[test['b']]}", *_difference(test)) for test in _tests_of_dice(study, "networks")
     ]
-    return _markdown(("difference in Dice", "mean [95 % interval]", "p (Holm)"), rows)
+    return _markdown(PAIRS, rows)
 
 
 def ablation(study: dict) -> str:
     """The rows of SFMANet's ablation, each against the U-Net of the same width."""
     first, *others = study["groups"]["ablation"]
-    tests = {
-        test["b"]: test
-        for test in study["tests"]["ablation"]
-        if (test["metric"], test["class_name"], test["a"]) == ("dice", "mean", first)
-    }
+    against_first = {test["b"]: test for test in _tests_of_dice(study, "ablation") if test["a"] == first}
     rows = []
     for name in (first, *others):
         model = study["models"][name]
-        difference = _difference(tests[name], sign=-1) if name in tests else ("", "")
+        difference = ("", "") if name == first else _difference(against_first[name], sign=-1)
         rows.append((*_cost(model), _spread(model["summary"]["mean"]["dice"], 3), *difference))
-    return _markdown(ABLATION_CAPTION, rows)
+    return _markdown(ABLATION, rows)
+
+
+def checks(sanity: dict) -> str:
+    """The three checks of learning."""
+    overfit, repeat, shuffled = (sanity[name] for name in ("overfit", "repeat", "shuffled"))
+    losses = repeat["curves"]["first"]["train_losses"]
+    rows = [
+        (
+            f"{overfit['pictures']} pictures learnt by heart: Dice above {overfit['above']} on them",
+            _named(overfit["dice"]),
+        ),
+        ("one seed, one learning curve; another seed, another curve", f"{len(losses)} epochs compared"),
+        (
+            f"masks of other pictures teach nothing: Dice on {shuffled['pictures']['held_out']} held-out pictures less "
+            f"than {shuffled['margin']} above that of the best constant mask; true masks: more",
+            _named(shuffled["dice"]),
+        ),
+    ]
+    holds = ["yes" if check["holds"] else "no" for check in (overfit, repeat, shuffled)]
+    return _markdown(CHECKS, [(*row, held) for row, held in zip(rows, holds, strict=True)])
 
 
 def end_to_end() -> str:
@@ -82,30 +95,22 @@ def end_to_end() -> str:
     rows = []
     for name, title in RELEASES.items():
         result = read(f"end_to_end_{name}")
-        dice = [row[result["columns"].index("dice")] for row in result["cases"]]
-        cases = {row[0] for row in result["cases"]}
+        column = result["columns"].index("dice")
+        dice = [row[column] for row in result["cases"] if row[column] is not None]
+        predicted = len({row[0] for row in result["cases"]})
         values = f"{min(dice):.2f} to {max(dice):.2f}"
-        minutes = f"{sum(result['seconds'].values()) / 60:.0f}"
-        rows.append((title, result["training_cases"], len(cases), result["iterations"], values, minutes))
-    return _markdown(END_TO_END_CAPTION, rows)
+        rows.append((title, f"{result['training_cases']} cases", result["iterations"], f"{predicted} others", values))
+    return _markdown(END_TO_END, rows)
 
 
-def checks(sanity: dict) -> str:
-    """The three checks of learning."""
-    by_heart = ", ".join(f"{name} {dice:.3f}" for name, dice in sanity["overfit"]["dice"].items())
-    curves = sanity["repeat"]["curves"]["first"]["train_losses"]
-    shuffled = ", ".join(f"{name} {dice:.3f}" for name, dice in sanity["shuffled"]["dice"].items())
-    held_out = sanity["shuffled"]["pictures"]["held_out"]
-    rows = [
-        (
-            f"{sanity['overfit']['pictures']} pictures learnt by heart, Dice above {sanity['overfit']['above']}",
-            by_heart,
-        ),
-        ("one seed, one curve", f"all of {len(curves)} epochs equal; another seed has another curve"),
-        (f"masks of other pictures: no better than a constant mask on {held_out} held-out pictures", shuffled),
-    ]
-    holds = [sanity[name]["holds"] for name in ("overfit", "repeat", "shuffled")]
-    return _markdown(SANITY_CAPTION, [(*row, "yes" if held else "no") for row, held in zip(rows, holds, strict=True)])
+def _finding(study: dict, group: str) -> str:
+    tests = _tests_of_dice(study, group)
+    differ = [test for test in tests if test["p_holm"] < SIGNIFICANT]
+    return f"{len(differ)} of the {len(tests)} pairs differ in mean Dice at p < {SIGNIFICANT}"
+
+
+def _tests_of_dice(study: dict, group: str) -> list[dict]:
+    return [test for test in study["tests"][group] if (test["metric"], test["class_name"]) == ("dice", "mean")]
 
 
 def _cost(model: dict) -> tuple[str, str, str]:
@@ -113,15 +118,23 @@ def _cost(model: dict) -> tuple[str, str, str]:
     return model["title"], f"{cost['parameters'] / 1e6:.2f}", f"{cost['multiply_adds'] / 1e6:.0f}"
 
 
+def _named(values: dict[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in values.items())
+
+
 def _spread(entry: dict, digits: int) -> str:
     return f"{entry['mean']:.{digits}f} ± {entry['sd']:.{digits}f}"
 
 
+def _of_all(entry: dict, cases: int) -> str:
+    """A spread, with the number of cases that have a value if some have none."""
+    return _spread(entry, 2) + (f" (of {entry['n']} cases)" if entry["n"] < cases else "")
+
+
 def _difference(test: dict, sign: int = 1) -> tuple[str, str]:
-    mean, low, high = (sign * test[key] for key in ("mean_difference", "low", "high"))
-    low, high = sorted((low, high))
+    mean, *interval = (sign * test[key] for key in ("mean_difference", "low", "high"))
     p = test["p_holm"]
-    return f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]", "< 0.001" if p < 0.001 else f"{p:.3f}"
+    return f"{mean:+.4f} [{min(interval):+.4f}, {max(interval):+.4f}]", "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _markdown(captions: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

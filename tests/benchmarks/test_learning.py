@@ -78,16 +78,20 @@ def test_a_release_from_the_download_to_the_evaluation(workspace: Workspace, tmp
 
 def test_a_papers_data_set_with_one_command(workspace: Workspace, tmp_path: Path):
     source = build_isles(tmp_path, n=10)
-    trial = ("--narrow", "--models", "unet", "sfmanet", "--device", "cpu", "-o", str(tmp_path))
-    start("paper", "isles2022", str(source), *trial)
-    result = json.loads((tmp_path / "paper_isles2022.json").read_text())
-    assert list(result["models"]) == ["unet", "sfmanet"]
+    trial = ("paper", "isles2022", str(source), "--narrow", "--device", "cpu", "-o", str(tmp_path), "--models")
+    start(*trial, "unet")
+    checkpoint = next(workspace.results.rglob("checkpoint_final.pth"))
+    trained_at = checkpoint.stat().st_mtime_ns
+    start(*trial, "unet", "sfmanet")
+    assert checkpoint.stat().st_mtime_ns == trained_at
+    result = json.loads((tmp_path / "paper_isles2022-trial.json").read_text())
+    assert list(result["models"]) == ["unet-trial", "sfmanet-trial"]
     for model in result["models"].values():
         assert model["epochs"] == 1 and len(model["curves"]["train_losses"]) == 1
         assert len(model["cases"]) == 1, "an eighth of ten subjects is tested"
         assert model["training"]["optimizer"] == "Adam" and model["training"]["pretrained"] == "none"
-    assert result["tests"][0]["a"] == "unet"
-    assert "SFMANet" in (tmp_path / "paper_isles2022.md").read_text()
+    assert result["tests"][0]["a"] == "unet-trial"
+    assert "SFMANet" in (tmp_path / "paper_isles2022-trial.md").read_text()
 
 
 def test_masks_are_shuffled_among_training_pictures_only(workspace: Workspace, module, monkeypatch):
