@@ -43,23 +43,21 @@ def test_study_trains_compares_and_goes_on(workspace: Workspace, tmp_path: Path)
     folds = [{"train": cases[:3], "val": cases[3:]}, {"train": cases[3:], "val": cases[:3]}]
     (workspace.preprocessed / workspace.plain / "splits_final.json").write_text(json.dumps(folds))
     study = ("hippocampus", "-d", "1", "--epochs", "1", "--iterations", "2", "-o", str(tmp_path))
-    models = ("--models", "row-unet", "unet")
-    start(*study, *models)
+    start(*study, "--models", "unet")
     checkpoints = {path: path.stat().st_mtime_ns for path in workspace.results.rglob("checkpoint_final.pth")}
-    assert len(checkpoints) == 4
-    printed = start(*study, *models)
+    assert len(checkpoints) == 2
+    printed = start(*study, "--models", "unet")
     assert {path: path.stat().st_mtime_ns for path in workspace.results.rglob("checkpoint_final.pth")} == checkpoints
     assert f"Wrote {tmp_path / 'hippocampus.json'}" in printed
     result = json.loads((tmp_path / "hippocampus.json").read_text())
-    assert result["groups"] == {"networks": ["unet"], "ablation": ["row-unet"]}
-    for model in result["models"].values():
-        assert [fold["state"] for fold in model["folds"]] == ["finished"] * 2
-        assert all(len(fold["curves"]["train_losses"]) == 1 for fold in model["folds"])
-        assert model["model"]["training"]["iterations_per_epoch"] == 2
-        assert sorted({row[0] for row in model["cases"]}) == cases
-        assert len(model["split"]["sha256"]) == 64
-    costs = {name: model["cost"]["multiply_adds"] for name, model in result["models"].items()}
-    assert costs["unet"] > costs["row-unet"] > 0
+    assert result["groups"] == {"networks": ["unet"], "ablation": []}
+    model = result["models"]["unet"]
+    assert [fold["state"] for fold in model["folds"]] == ["finished"] * 2
+    assert all(len(fold["curves"]["train_losses"]) == 1 for fold in model["folds"])
+    assert model["model"]["training"]["iterations_per_epoch"] == 2 and model["model"]["training"]["seed"] == 1
+    assert sorted(row[0] for row in model["cases"]) == cases
+    assert len(model["split"]["sha256"]) == 64
+    assert model["cost"]["multiply_adds"] > 0
     assert str(workspace.root) not in (tmp_path / "hippocampus.json").read_text()
     assert "Dice" in (tmp_path / "hippocampus_networks" / "summary.md").read_text()
 
@@ -78,19 +76,13 @@ def test_a_release_from_the_download_to_the_evaluation(workspace: Workspace, tmp
 
 def test_a_papers_data_set_with_one_command(workspace: Workspace, tmp_path: Path):
     source = build_isles(tmp_path, n=10)
-    trial = ("paper", "isles2022", str(source), "--narrow", "--device", "cpu", "-o", str(tmp_path), "--models")
-    start(*trial, "unet")
-    checkpoint = next(workspace.results.rglob("checkpoint_final.pth"))
-    trained_at = checkpoint.stat().st_mtime_ns
-    start(*trial, "unet", "sfmanet")
-    assert checkpoint.stat().st_mtime_ns == trained_at
+    trial = ("--narrow", "--models", "unet", "--device", "cpu", "-o", str(tmp_path))
+    start("paper", "isles2022", str(source), *trial)
     result = json.loads((tmp_path / "paper_isles2022-trial.json").read_text())
-    assert list(result["models"]) == ["unet-trial", "sfmanet-trial"]
-    for model in result["models"].values():
-        assert model["epochs"] == 1 and len(model["curves"]["train_losses"]) == 1
-        assert len(model["cases"]) == 1, "an eighth of ten subjects is tested"
-        assert model["training"]["optimizer"] == "Adam" and model["training"]["pretrained"] == "none"
-    assert result["tests"][0]["a"] == "unet-trial"
+    model = result["models"]["unet-trial"]
+    assert model["epochs"] == 1 and len(model["curves"]["train_losses"]) == 1
+    assert len(model["cases"]) == 1, "a tenth of ten subjects is tested"
+    assert model["training"]["optimizer"] == "Adam" and model["training"]["pretrained"] == "none"
     assert "SFMANet" in (tmp_path / "paper_isles2022-trial.md").read_text()
 
 
