@@ -56,20 +56,7 @@ def readme(monkeypatch: pytest.MonkeyPatch):
 @pytest.fixture
 def claims(costs: dict[str, CostRow]) -> list[str]:
     """Every sentence, or part of one, that tells a measured number, with the numbers of the committed results."""
-    return [*of_the_demo(), *of_the_costs(costs), *of_the_benchmarks(), *of_the_study()]
-
-
-def of_the_demo() -> list[str]:
-    demo = result("learning/demo.json")
-    shown = "".join(f"{case} {dice:.3f} " for case, dice in demo["dice"].items())
-    assert demo["minutes"] < 10
-    return [
-        "takes less than ten minutes on two CPU cores",
-        re.sub(r" +", " ", f"{demo['epochs'][0]} ... {demo['epochs'][-1]} ..."),
-        f"Dice of the held-out phantoms: {shown}mean {demo['mean']:.3f}",
-        f"(the best plain intensity threshold of the training cases scores {demo['threshold']:.3f})",
-        f"The five validation phantoms of the fold, fainter lesions among them, reach {demo['validation']:.3f}.",
-    ]
+    return [*of_the_costs(costs), *of_the_benchmarks(), *of_the_study()]
 
 
 def of_the_costs(costs: dict[str, CostRow]) -> list[str]:
