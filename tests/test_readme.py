@@ -133,6 +133,29 @@ def test_claims_are_those_of_the_committed_results(claims: list[str]):
         assert claim in PROSE
 
 
+def test_words_on_the_study_are_true(readme):
+    """What README says "in words" of the study's two tables."""
+    study = readme.read("hippocampus")
+    dice = {name: model["summary"]["mean"]["dice"]["mean"] for name, model in study["models"].items()}
+    distance = {name: study["models"][name]["summary"]["mean"]["hd95"]["mean"] for name in study["groups"]["networks"]}
+    tests = [test for group in study["tests"].values() for test in group]
+    p = {
+        frozenset((test["a"], test["b"])): test["p_holm"]
+        for test in tests
+        if (test["metric"], test["class_name"]) == ("dice", "mean")
+    }
+
+    def above(higher: str, lower: str) -> bool:
+        return dice[higher] > dice[lower] and p[frozenset((higher, lower))] < 0.05
+
+    assert above("unet", "sfmanet") and p[frozenset(("sfmanet", "nnunet"))] > 0.05
+    assert all(above(other, "danie") for other in ("sfmanet", "unet", "nnunet"))
+    assert min(distance, key=distance.get) == "danie"
+    assert all(above(row, "row-unet") for row in ("row-sfgu", "row-sfgu-dmau", "sfmanet"))
+    without_and_with_iem = (("row-unet", "row-iem"), ("row-sfgu", "row-sfgu-iem"), ("row-sfgu-dmau", "sfmanet"))
+    assert not any(above(with_iem, without) for without, with_iem in without_and_with_iem)
+
+
 def test_estimates_of_memory_are_those_that_plan_prints(workspace: Workspace, capsys: pytest.CaptureFixture):
     def estimate(preset: str) -> str:
         main(["plan", "-d", "1", "--preset", preset, "--set", "patch_size=[256,256]", "training.pretrained=none"])

@@ -121,7 +121,7 @@ def collect(dataset: int, models: Sequence[Model]) -> dict:
 
 
 def write_tables(dataset: int, models: Sequence[Model], folder: Path) -> None:
-    """The report's tables as Markdown, without that of all cases, which are in the JSON file."""
+    """The report's tables as Markdown, without those that list all cases and name places of this machine."""
     if not models:
         return
     report = results(dataset) / "study_report.html"
@@ -130,7 +130,7 @@ def write_tables(dataset: int, models: Sequence[Model], folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for table in sorted(report.with_name("study_report_tables").glob("*.md")):
-        if table.stem != "cases":
+        if table.stem not in ("cases", "origin"):
             shutil.copy(table, folder)
 
 
