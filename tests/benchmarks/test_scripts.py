@@ -75,6 +75,13 @@ def test_start_up(run):
     assert {"nnunet-sfma --help", "nnunet-sfma --version"} < set(result["seconds"])
 
 
+def test_memory_of_a_training_step(run):
+    result = run("whole_run", "memory", "--batch", "2", "--side", "64")
+    assert not result["failed"]
+    assert result["peak_memory_bytes"]["unet"] > 12 * 1.9e6, "gradients and both moments of 1.9 M parameters count"
+    assert result["times_the_unet"]["unet"] == 1 < result["times_the_unet"]["sfmanet"]
+
+
 def test_stability(run):
     size = ("--steps", "10", "--batch", "2", "--side", "32")
     result = run("whole_run", "stability", "--networks", "unet", "--precision", "bf16", *size)
