@@ -26,6 +26,8 @@ NOT_MEASURED = (
     "factor of the cut (0.1)",
     "0.7 Dice + 0.3 cross-entropy",
     "95 % bootstrap",
+    "ATLAS R1.1, R1.2 or R2.0",
+    "Apache-2.0",
 )
 """Versions, settings and conventions."""
 OF_OTHER_TESTS = ("28.4 GB for `sfmanet`", "22.6 GB for `danie-l`")
@@ -89,7 +91,10 @@ def of_the_benchmarks() -> list[str]:
 def of_the_study() -> list[str]:
     study = result("learning/hippocampus.json")
     models = list(study["models"].values())
-    (training,) = {json.dumps(model["model"]["training"]) for model in models}
+    recipes = [{**model["model"]["training"], "optimizer_kwargs": None} for model in models]
+    kwargs = [model["model"]["training"]["optimizer_kwargs"] for model in models]
+    assert all(recipe == recipes[0] for recipe in recipes)
+    assert all(entry in ({}, {"betas": [0.9, 0.999]}) for entry in kwargs), "Adam's own, written out or not"
     (batch,) = {model["model"]["batch_size"] for model in models}
     (cases,) = {len({row[0] for row in model["cases"]}) for model in models}
     assert [len(names) for names in study["groups"].values()] == [4, 6]
@@ -97,8 +102,7 @@ def of_the_study() -> list[str]:
     assert len({model["split"]["sha256"] for model in models}) == 1
     costs = [study["models"][name]["cost"]["multiply_adds"] for name in study["groups"]["networks"]]
     assert max(costs) < 1.15 * min(costs), "about equal multiply-adds"
-    recipe = json.loads(training)
-    iterations = recipe["num_epochs"] * recipe["iterations_per_epoch"]
+    iterations = recipes[0]["num_epochs"] * recipes[0]["iterations_per_epoch"]
     return [f"{cases} real cases, five folds", f"{iterations} iterations of {batch} slices"]
 
 
