@@ -83,8 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     run(split(TRUE), f"{TRUE}-splits")
     if not _is_there(SHUFFLED):
         shuffle_masks()
-    for name in ("splits_final.json", "split_record.json"):
-        shutil.copy(preprocessed(TRUE) / name, preprocessed(SHUFFLED) / name)
+    copy_split()
     checks = {"overfit": overfit(args.jobs), "repeat": repeat(args.jobs), "shuffled": shuffled(args.jobs)}
     args.output.mkdir(parents=True, exist_ok=True)
     write_result(args.output / "sanity.json", {"machine": machine(TRAINING_ENVIRONMENT), **checks})
@@ -155,6 +154,12 @@ def shuffle_masks() -> None:
     for case, other in zip(cases, cases[half:] + cases[:half], strict=True):
         shutil.copy(original / "labelsTr" / f"{other}.png", copy / "labelsTr" / f"{case}.png")
     run(preprocess(SHUFFLED), f"{SHUFFLED}-preprocess")
+
+
+def copy_split() -> None:
+    """Give the shuffled data set the folds of the true one."""
+    for name in ("splits_final.json", "split_record.json"):
+        shutil.copy(preprocessed(TRUE) / name, preprocessed(SHUFFLED) / name)
 
 
 def dice_of_constant_mask() -> float:

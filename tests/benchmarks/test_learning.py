@@ -103,6 +103,7 @@ def test_masks_are_shuffled_among_training_pictures_only(workspace: Workspace, m
         Image.fromarray(mask).save(raw[sanity.TRUE] / "labelsTr" / f"{case}.png")
     monkeypatch.setattr(sanity, "run", lambda *arguments: None)
     sanity.shuffle_masks()
+    sanity.copy_split()
     rows = {case: _row(raw[sanity.SHUFFLED] / "labelsTr" / f"{case}.png") for case in training + held_out}
     own = dict(zip(training + held_out, range(7), strict=True))
     assert all(rows[case] != own[case] for case in training)
