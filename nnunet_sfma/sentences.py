@@ -16,3 +16,14 @@ def last_line(error: object) -> str:
 def first_few(names: Sequence[str], most: int = 5) -> str:
     """The first names, and an ellipsis if there are more."""
     return ", ".join([*names[:most], "..."] if len(names) > most else names)
+
+
+def shortened(text: str, most: int = 160) -> str:
+    """A text that may quote a whole file, in one line of at most ``most`` characters.
+
+    Example:
+        >>> shortened("[1, 2, 3, 4]", 8)
+        '[1, 2...'
+    """
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most - 3].rstrip(', ')}..."

@@ -13,13 +13,13 @@ from nnunet_sfma.crossval import job_log
 from nnunet_sfma.crossval.images import find_cases
 from nnunet_sfma.crossval.models import Model, split_of
 from nnunet_sfma.crossval.results import is_newer
-from nnunet_sfma.crossval.whole_files import remove_cut_off
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.sources import if_there, read_json, read_plans
 from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
 from nnunet_sfma.sentences import first_few
 from nnunet_sfma.split_record import SPLITS_FILE
 from nnunet_sfma.trainers.checkpoints import FINAL
+from nnunet_sfma.whole_files import remove_cut_off
 
 DESCRIPTIONS = ("dataset.json", "plans.json")
 BEFORE_POSTPROCESSING = "before_postprocessing"

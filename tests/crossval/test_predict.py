@@ -30,7 +30,7 @@ from nnunet_sfma.crossval.models import Model
 from nnunet_sfma.crossval.predict import prepare
 from nnunet_sfma.crossval.prediction_record import remember
 from nnunet_sfma.crossval.predictions import Prediction, find_prediction, in_parts
-from nnunet_sfma.crossval.whole_files import remove_cut_off
+from nnunet_sfma.whole_files import remove_cut_off
 from tests.conftest import TINY_NETWORKS, Workspace
 
 TRAINER, PLANS, DATASET = "nnUNetTrainerSFMANet", "tiny", "Dataset001_Plain"
