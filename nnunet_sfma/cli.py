@@ -1,18 +1,28 @@
 """``nnunet-sfma``: one subcommand per thing a user wants to do; each imports its work only when it runs."""
 
-import argparse
+import io
 import os
+import re
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_sfma import __version__
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.sentences import shortened
+from nnunet_sfma.standard_argparse import argparse
+
+MOST_NUMBERS = 1000
+"""That a range such as 0-4 may stand for."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run ``nnunet-sfma``. What the user can put right ends in one sentence and exit code 1."""
-    args = _parser().parse_args(argv)
+    _escape_what_stdout_cannot_hold()
+    words = sys.argv[1:] if argv is None else argv
+    args = _parser().parse_args(words)
+    args.typed = shlex.join(["nnunet-sfma", *words])
     try:
         args.run(args)
     except BrokenPipeError:
@@ -20,6 +30,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(128 + 13) from None  # as if SIGPIPE had ended it
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+
+
+def _escape_what_stdout_cannot_hold() -> None:
+    """As Python does for stderr: a plus-minus sign or a case's name must not end a command where stdout is ASCII."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -301,13 +317,14 @@ def _add_executor(parser: argparse.ArgumentParser) -> None:
 
 
 def _numbers(text: str) -> list[int]:
-    numbers = []
+    numbers: list[int] = []
     for part in text.split(","):
-        first, _, last = part.partition("-")
-        if not first.isdecimal() or not (last or first).isdecimal() or int(last or first) < int(first):
-            raise argparse.ArgumentTypeError(f"'{text}' is no list such as 0-4 or 0,2")
-        numbers += range(int(first), int(last or first) + 1)
-    return numbers
+        match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part, re.ASCII)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if not first <= last < first + MOST_NUMBERS:
+            raise argparse.ArgumentTypeError(f"'{shortened(text)}' is no list such as 0-4 or 0,2")
+        numbers += range(first, last + 1)
+    return list(dict.fromkeys(numbers))
 
 
 def _crossval(args: argparse.Namespace) -> None:
@@ -325,9 +342,9 @@ def _crossval(args: argparse.Namespace) -> None:
     elif args.executor == "slurm":
         from nnunet_sfma.crossval.slurm import submit
 
-        print("\n".join(submit(validation, _request(args), _typed())))
+        print("\n".join(submit(validation, _request(args), args.typed)))
     else:
-        cross_validate(validation, devices, _typed())
+        cross_validate(validation, devices, args.typed)
 
 
 def _devices(args: argparse.Namespace) -> list:
@@ -404,9 +421,9 @@ def _predict(args: argparse.Namespace) -> None:
     elif args.executor == "slurm":
         from nnunet_sfma.crossval.predict_slurm import submit_prediction
 
-        print("\n".join(submit_prediction(parts, _request(args), args.overwrite, _typed())))
+        print("\n".join(submit_prediction(parts, _request(args), args.overwrite, args.typed)))
     else:
-        predict(parts, devices, args.overwrite, _typed())
+        predict(parts, devices, args.overwrite, args.typed)
 
 
 def _add_evaluate(commands) -> None:
@@ -445,7 +462,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     from nnunet_sfma.evaluation.tables import describe
 
     conventions = Conventions(args.empty, args.average, args.miou, args.f1, args.distances, args.nsd_tolerance)
-    evaluation = evaluate(_source(args), conventions, args.output, args.processes, _typed())
+    evaluation = evaluate(_source(args), conventions, args.output, args.processes, args.typed)
     if args.json:
         print(json.dumps({key: evaluation[key] for key in ("path", "convention", "missing", "summary")}, indent=2))
     else:
@@ -465,12 +482,6 @@ def _source(args: argparse.Namespace):
     if not (args.dataset and args.trainer):
         raise UserError("Say what to evaluate: a model with -d and -tr, or a folder of predictions with -i and -l.")
     return from_cross_validation(args.dataset, args.trainer, args.plans, args.configuration, args.folds)
-
-
-def _typed() -> str:
-    import shlex
-
-    return shlex.join(["nnunet-sfma", *sys.argv[1:]])
 
 
 def _add_compare(commands) -> None:

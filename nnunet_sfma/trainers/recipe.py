@@ -8,10 +8,10 @@ from typing import Any, Literal, get_args
 
 import torch
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
-from timm.optim import param_groups_weight_decay
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from nnunet_sfma.networks.quiet_timm import timm
 from nnunet_sfma.presets import nearest
 
 TYPE_NAMES = {
@@ -135,7 +135,7 @@ class Recipe:
         parameters = network.parameters()
         if self.weight_decay_on == "matrices":
             tables = network.no_weight_decay() if hasattr(network, "no_weight_decay") else ()
-            parameters = param_groups_weight_decay(network, self.weight_decay, tables)
+            parameters = timm.optim.param_groups_weight_decay(network, self.weight_decay, tables)
         return OPTIMIZERS[self.optimizer](
             parameters, lr=self.initial_lr, weight_decay=self.weight_decay, **self.optimizer_kwargs
         )

@@ -4,14 +4,12 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import timm
 import torch
 from safetensors.torch import load_file
-from timm.layers import BatchNormAct2d
-from timm.models.maxxvit import model_cfgs
 from torch import nn
 
 from nnunet_sfma.networks.linear import with_fast_linears
+from nnunet_sfma.networks.quiet_timm import timm
 
 BACKBONES = ("maxvit_tiny_tf_224", "maxvit_small_tf_224")
 STEM_WIDTH = 64
@@ -129,7 +127,7 @@ def _are_four(numbers: object) -> bool:
 
 def published_weights_name(backbone: str, features_per_stage: Sequence[int], depths: Sequence[int]) -> str | None:
     """Where timm's hub has ImageNet weights for a MaxViT of these sizes; None if nowhere."""
-    published = model_cfgs[backbone.removesuffix("_224")]
+    published = timm.models.maxxvit.model_cfgs[backbone.removesuffix("_224")]
     if (*published.embed_dim, *published.depths) != (*features_per_stage, *depths):
         return None
     return timm.get_pretrained_cfg(backbone).hf_hub_id
@@ -153,7 +151,7 @@ def _difference(name: str, expected: torch.Tensor | None, stored: object) -> str
 
 def _split_norm_act(model: nn.Module) -> nn.Module:
     for name, module in list(model.named_modules()):
-        if isinstance(module, BatchNormAct2d):
+        if isinstance(module, timm.layers.BatchNormAct2d):
             norm = nn.BatchNorm2d(module.num_features, eps=module.eps, momentum=module.momentum)
             norm.load_state_dict(module.state_dict())
             model.set_submodule(name, nn.Sequential(norm, module.act))
