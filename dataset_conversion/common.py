@@ -21,7 +21,6 @@ from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_j
 from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
 
 from dataset_conversion.cases import Case, Content, Piece
-from dataset_conversion.folds import N_FOLDS, five_folds
 from dataset_conversion.image_files import (
     copy_grid,
     describe_grid,
@@ -30,14 +29,13 @@ from dataset_conversion.image_files import (
     settled_grid,
     write_image,
 )
-from dataset_conversion.raw_dataset import read_raw_dataset
+from dataset_conversion.shipped_folds import write_folds
 from dataset_conversion.whole_folder import all_or_nothing
 from nnunet_sfma import __version__
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.files import sha256
 from nnunet_sfma.nnunet_folders import nnunet_folder
 from nnunet_sfma.sentences import first_few
-from nnunet_sfma.split_record import SPLITS_FILE
 from nnunet_sfma.workers import in_parallel
 
 
@@ -98,8 +96,8 @@ def write_dataset(
             raise UserError(f"None of the training cases has a lesion, so nothing is left to write to {target.name}.")
         _write_dataset_json(folder, target.name, channel_names, labels, n_training, file_ending, about or {})
         _write_provenance(folder, target.name, written, options, request)
-        _write_folds(folder, target.name)
-    print(_closing_message(target, written))
+        on_folds = write_folds(folder, target.name)
+    print("\n".join([_closing_message(target, written), *on_folds]))
     return target
 
 
@@ -371,22 +369,6 @@ def _case_entry(written: _Written, root: Path | None) -> dict:
         "notes": written.notes,
     }
     return {**entry, "slices": written.identifiers, "grid": written.grid} if written.grid else entry
-
-
-def _write_folds(folder: Path, name: str) -> None:
-    """Where a subject has several cases: folds by subject, in the place from which nnU-Net's planner takes them.
-
-    nnU-Net's own folds are drawn by case. Splits that are there for this data set stay: models may be trained on them.
-    """
-    preprocessed = os.environ.get("nnUNet_preprocessed")
-    if preprocessed and Path(preprocessed, name, SPLITS_FILE).is_file():
-        print(
-            f"The splits of {name} in {preprocessed} stay as they are; see nnunet-sfma splits -d {name[7:10]} --check."
-        )
-        return
-    training = read_raw_dataset(folder).training
-    if N_FOLDS <= len({member.subject for member in training}) < len(training):
-        (folder / SPLITS_FILE).write_text(json.dumps(five_folds(training), indent=2) + "\n")
 
 
 def _closing_message(target: Path, written: list[_Written]) -> str:

@@ -15,18 +15,21 @@ SEED = 12345
 Fold = dict[str, list[str]]
 
 
-def five_folds(members: list[Member], seed: int = SEED) -> list[Fold]:
-    """Five folds by subject, balanced by stratum and labelled volume.
+def five_folds(members: list[Member], seed: int = SEED, n_folds: int = N_FOLDS) -> list[Fold]:
+    """Return five folds (or another number) by subject, balanced by number of cases, stratum and labelled volume.
 
     Raises:
-        UserError: if there are fewer than five subjects.
+        UserError: if there are fewer subjects than folds.
     """
     everything = {member.identifier for member in members}
-    return [fold(everything - set(part), part) for part in deal(members, N_FOLDS, seed)]
+    return [fold(everything - set(part), part) for part in deal(members, n_folds, seed)]
 
 
 def deal(members: list[Member], n_parts: int, seed: int) -> list[list[str]]:
-    """Subjects dealt to parts like cards: sorted by stratum and labelled volume, each hand of ``n_parts`` at random.
+    """Deal subjects to parts, those with most cases first, each to the part that has the fewest cases so far.
+
+    Subjects with equally many cases are sorted by stratum and labelled volume; among parts with equally many, each hand
+    of ``n_parts`` subjects goes round at random: where all subjects have equally many, it holds one for each part.
 
     Returns:
         The identifiers of each part.
@@ -40,17 +43,17 @@ def deal(members: list[Member], n_parts: int, seed: int) -> list[list[str]]:
     if len(by_subject) < n_parts:
         raise UserError(f"{len(by_subject)} subjects are too few for {n_parts} parts: convert more of the release.")
 
-    def rank(subject: str) -> tuple[str, float, str]:
+    def rank(subject: str) -> tuple[int, str, float, str]:
         cases = by_subject[subject]
-        return min(case.stratum for case in cases), max(case.foreground for case in cases), subject
+        return -len(cases), min(case.stratum for case in cases), max(case.foreground for case in cases), subject
 
     generator = np.random.default_rng(seed)
     parts: list[list[str]] = [[] for _ in range(n_parts)]
     ranked = sorted(by_subject, key=rank)
     for start in range(0, len(ranked), n_parts):
-        hand = ranked[start : start + n_parts]
-        for subject, part in zip(hand, generator.permutation(n_parts), strict=False):
-            parts[part] += [member.identifier for member in by_subject[subject]]
+        shuffled = [parts[index] for index in generator.permutation(n_parts)]
+        for subject in ranked[start : start + n_parts]:
+            min(shuffled, key=len).extend(member.identifier for member in by_subject[subject])
     return parts
 
 

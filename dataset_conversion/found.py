@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dataset_conversion.cases import Case, Content, Piece
 from dataset_conversion.common import write_dataset
+from dataset_conversion.folds import N_FOLDS
 from dataset_conversion.release import Release
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.sentences import first_few
@@ -115,7 +116,8 @@ def convert(
         cut=cut,
     )
     print(f"Next: nnUNetv2_plan_and_preprocess -d {dataset_id} -c 2d --verify_dataset_integrity")
-    print(f"Folds: nnunet-sfma splits -d {dataset_id} --scheme five-fold (or paper), which keeps subjects together")
+    if len({case.subject or case.identifier for case in found.cases}) >= N_FOLDS:
+        print(f"Folds: nnunet-sfma splits -d {dataset_id} --scheme five-fold (or paper), which keeps subjects together")
     return target
 
 

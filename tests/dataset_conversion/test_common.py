@@ -370,6 +370,21 @@ def test_cases_that_are_subjects_are_left_to_nnunets_folds(raw, volume, mask):
     assert not (write_dataset(5, "Test", cases, DWI, LABELS) / "splits_final.json").exists()
 
 
+@pytest.mark.parametrize("scans", [1, 2])
+def test_fewer_than_five_subjects_get_as_many_folds(raw, volume, mask, capsys, scans):
+    cases = [Case(f"s{i}_{t}", lambda: ([volume()], mask()), subject=f"s{i}") for i in range(3) for t in range(scans)]
+    folds = json.loads((write_dataset(5, "Test", cases, DWI, LABELS) / "splits_final.json").read_text())
+    assert sorted(tuple(sorted({case[:2] for case in fold["val"]})) for fold in folds) == [("s0",), ("s1",), ("s2",)]
+    assert all(len(fold["val"]) == scans and len(fold["train"]) == 2 * scans for fold in folds)
+    assert "3 subjects are too few for five folds: splits_final.json holds 3" in capsys.readouterr().out
+
+
+def test_cases_of_a_single_subject_cannot_be_divided_and_that_is_said(raw, volume, mask, capsys):
+    cases = [Case(f"s0_{t}", lambda: ([volume()], mask()), subject="s0") for t in range(6)]
+    assert not (write_dataset(5, "Test", cases, DWI, LABELS) / "splits_final.json").exists()
+    assert "All 6 training cases show one subject" in capsys.readouterr().out
+
+
 def test_folder_that_another_conversion_holds(raw, case):
     held = raw / ".Dataset005_Test.unfinished"
     (held / "imagesTr").mkdir(parents=True)

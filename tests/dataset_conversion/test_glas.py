@@ -8,6 +8,7 @@ from PIL import Image
 
 from dataset_conversion.found import convert
 from dataset_conversion.glas import find
+from nnunet_sfma.cli import main
 from nnunet_sfma.errors import UserError
 from tests.dataset_conversion import releases
 from tests.dataset_conversion.releases import GLAS_GRADES, glas_annotation, names, one, save, voxels
@@ -94,6 +95,23 @@ def test_annotation_with_a_palette_keeps_its_numbers(raw, source):
     assert decoded(one(root, "train_1_anno.bmp")).max() == 200
     target = convert(find(root), 501)
     np.testing.assert_array_equal(voxels(target / "instancesTr/train_1.png"), np.asarray(glas_annotation()))
+
+
+def test_folds_hold_equally_many_images_although_patients_do_not(raw, source):
+    """As in the released table, where one patient has 16 of 85 images and others have one."""
+    root = source / "Warwick QU Dataset (Released 2016_07_08)"
+    patients = [patient for patient, images in enumerate((3, 3, 2, 2, 2, 1, 1, 1), 1) for _ in range(images)]
+    rows = [f"{patient},train_{number}, benign" for number, patient in enumerate(patients, 1)]
+    for number in range(1, len(patients) + 1):
+        save(releases.picture(number), root / f"train_{number}.bmp")
+        save(glas_annotation(), root / f"train_{number}_anno.bmp")
+    (root / "Grade.csv").write_text("\n".join(["patient ID,name,grade", *rows, ""]))
+    main(["convert", "glas", str(root), "-d", "501", "-np", "1"])
+    folds = json.loads((raw / "Dataset501_GlaS" / "splits_final.json").read_text())
+    assert [len(fold["val"]) for fold in folds] == [3, 3, 3, 3, 3]
+    for fold in folds:
+        sides = [{patients[int(name.removeprefix("train_")) - 1] for name in fold[side]} for side in ("train", "val")]
+        assert not sides[0] & sides[1] and sides[0] | sides[1] == set(patients)
 
 
 def refused(root) -> str:
