@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
-from pydoc import locate
 
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
@@ -17,6 +16,8 @@ from torch import nn
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.presets import load_preset, preset_names
+from nnunet_sfma.sentences import shortened
+from nnunet_sfma.trainers.listed_networks import check_architecture
 from nnunet_sfma.trainers.recipe import Recipe
 
 NNUNETS_OWN_NETWORKS = "dynamic_network_architectures."
@@ -97,10 +98,11 @@ def build_network(architecture: dict, num_input_channels: int, num_output_channe
 
     Raises:
         MissingLibraryError: if it is built by a library that is not installed.
-        UserError: if the network refuses its arguments.
+        UserError: if the network is not one of those that :mod:`nnunet_sfma.trainers.listed_networks` lists, or
+            refuses its arguments.
     """
     try:
-        _refuse_unknown_parts(architecture)
+        check_architecture(architecture)
         return get_network_from_plans(
             architecture["network_class_name"],
             architecture["arch_kwargs"],
@@ -123,17 +125,10 @@ def build_network(architecture: dict, num_input_channels: int, num_output_channe
         TypeError,
         ValueError,
     ) as error:
-        name = architecture["network_class_name"].split(".")[-1]
-        raise UserError(f"The plan's architecture block does not fit {name}: {error}.") from error
-
-
-def _refuse_unknown_parts(architecture: dict) -> None:
-    """nnU-Net builds a network without what it does not find: without norms, say, for a name with a slip."""
-    arguments = architecture["arch_kwargs"]
-    for key in architecture["_kw_requires_import"]:
-        name = arguments[key]
-        if isinstance(name, str) and locate(name) is None:
-            raise ValueError(f"there is no {key} '{name}'")
+        name = str(architecture["network_class_name"]).split(".")[-1]
+        raise UserError(
+            f"The plan's architecture block does not fit {shortened(name)}: {shortened(str(error), 400)}."
+        ) from error
 
 
 def fit_to_patch(architecture: dict, patch_size: Sequence[int]) -> dict:
