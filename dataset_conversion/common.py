@@ -29,6 +29,7 @@ from dataset_conversion.image_files import (
     settled_grid,
     write_image,
 )
+from dataset_conversion.masks import with_whole_numbers
 from dataset_conversion.shipped_folds import write_folds
 from dataset_conversion.whole_folder import all_or_nothing
 from nnunet_sfma import __version__
@@ -302,6 +303,7 @@ def _checked_label(case: Case, label: sitk.Image, image: sitk.Image, allowed: fr
             f"{case}: label and image lie on different grids ({difference}); check that they belong together, "
             "or resample the label to the image's grid."
         )
+    label = with_whole_numbers(label)
     values = np.unique(sitk.GetArrayViewFromImage(label)).tolist()
     unknown = [value for value in values if value not in allowed]
     if unknown:

@@ -1,7 +1,8 @@
 """What ISIC 2017 and 2018 have in common: photographs and masks in folders named after the parts of the challenge.
 
-Only ``ISIC_*.jpg`` are images; superpixels (png) and tables lie in the same folders and are left alone. A mask is what
-is above 127. Images and masks become lossless png: nnU-Net refuses jpg.
+Only ``ISIC_*.jpg`` are images; superpixels (png) and tables lie in the same folders and are left alone. Masks of other
+scales than 0 and 255 are told apart by :mod:`dataset_conversion.masks`. Images and masks become lossless png: nnU-Net
+refuses jpg.
 """
 
 import re
@@ -15,12 +16,12 @@ from PIL import Image
 
 from dataset_conversion.cases import Case, Content
 from dataset_conversion.found import Found
+from dataset_conversion.masks import mask_of_picture
 from dataset_conversion.pictures import as_rgb, check_same_size, open_picture, to_rgb_image
 from dataset_conversion.release import Release
 from dataset_conversion.release_files import by_key, in_pairs, list_files, nothing_found, only_one
 from nnunet_sfma.errors import UserError
 
-THRESHOLD = 127
 LARGEST_SIZE = 8192
 """Above that of any photograph of the challenges."""
 
@@ -98,9 +99,9 @@ def _part(path: Path, folder: re.Pattern) -> str | None:
 def _load(image_path: Path, mask_path: Path, size: int) -> Content:
     picture, mask = open_picture(image_path), open_picture(mask_path)
     check_same_size(picture, image_path, mask, mask_path)
-    picture, mask = as_rgb(picture), mask.convert("L")
+    picture = as_rgb(picture)
+    label, notes = mask_of_picture(mask, mask_path)
     if size:
         picture = picture.resize((size, size), Image.Resampling.BOX)
-        mask = mask.resize((size, size), Image.Resampling.NEAREST)
-    label = (np.asarray(mask) > THRESHOLD).astype(np.uint8)
-    return Content([to_rgb_image(picture)], sitk.GetImageFromArray(label))
+        label = np.asarray(Image.fromarray(label).resize((size, size), Image.Resampling.NEAREST))
+    return Content([to_rgb_image(picture)], sitk.GetImageFromArray(label), notes=notes)

@@ -152,14 +152,26 @@ def test_image_is_averaged_over_the_area_and_mask_takes_the_nearest(raw, source,
     np.testing.assert_array_equal(label(target), noise[1::3, 2::5])
 
 
-@pytest.mark.parametrize("size", [0, 32])
-@pytest.mark.parametrize(("value", "lesion"), [(127, 0), (128, 1), (1, 0), (255, 1)])
-def test_mask_is_what_is_above_127(raw, source, year, size, value, lesion):
+@pytest.mark.parametrize("value", [1, 127, 128, 255])
+def test_the_only_value_of_a_mask_is_the_lesion(raw, source, year, value, provenance):
     find, build = year
     root = build(source)
     save(picture_mask(value=value), one(root, f"{FIRST}_segmentation.png"))
-    target = convert(find(root, size), 501)
-    assert label(target).max() == lesion
+    target = convert(find(root, 0), 501)
+    np.testing.assert_array_equal(label(target), np.asarray(picture_mask(value=1)))
+    noted = [] if value == 255 else [f"in the mask {value} stands for the lesion"]
+    assert provenance(target)[FIRST]["notes"] == noted
+
+
+@pytest.mark.parametrize("scale", [1, 257])
+def test_soft_edges_count_from_half_of_the_scale(raw, source, scale):
+    root = releases.build_isic2018(source)
+    shades = np.zeros((30, 40), np.uint16)
+    shades[10:20, 10:30] = 255
+    shades[10:20, 9], shades[10:20, 30] = 128, 127
+    soft = Image.fromarray((shades * scale).astype(np.uint8 if scale == 1 else np.uint16))
+    save(soft, one(root, f"{FIRST}_segmentation.png"))
+    np.testing.assert_array_equal(label(convert(isic2018.find(root, 0), 501)), shades > 127)
 
 
 def palette(mask: Image.Image) -> Image.Image:
@@ -169,12 +181,31 @@ def palette(mask: Image.Image) -> Image.Image:
     return indices
 
 
+def in_colours(mask: Image.Image, *colours: tuple[int, int, int]) -> Image.Image:
+    """Black, then a colour for each value above 0 in turn; the first 300 pixels of a mask's box are its value 1."""
+    array = (np.asarray(mask) > 0).astype(np.uint8)
+    if len(colours) > 1:
+        array[:10] *= 2
+    indices = Image.fromarray(array)
+    indices.putpalette([0, 0, 0, *(number for colour in colours for number in colour)])
+    return indices
+
+
+def with_alpha(mask: Image.Image, alpha: Image.Image) -> Image.Image:
+    return Image.merge("LA", [mask, alpha])
+
+
 ODD_MASKS = {
     "1 bit": lambda mask: mask.convert("1"),
     "palette": palette,
     "RGB": lambda mask: mask.convert("RGB"),
     "RGBA": lambda mask: mask.convert("RGBA"),
     "16 bit": lambda mask: Image.fromarray(np.asarray(mask).astype(np.uint16) * 257),
+    "16 bit up to 255": lambda mask: Image.fromarray(np.asarray(mask).astype(np.uint16)),
+    "16 bit up to 1": lambda mask: Image.fromarray(np.asarray(mask).astype(np.uint16) // 255),
+    "dark palette": lambda mask: in_colours(mask, (200, 0, 0)),
+    "blue": lambda mask: in_colours(mask, (0, 0, 255)).convert("RGB"),
+    "cut out": lambda mask: with_alpha(mask, mask),
 }
 
 
@@ -228,6 +259,40 @@ def test_photograph_and_mask_of_different_sizes(raw, source, year, size):
     sentence = refused(find, root, size)
     assert path.name in sentence and "40 x 30" in sentence and "30 x 40" in sentence
     assert names(raw) == []
+
+
+BLACK, WHITE = Image.new("L", releases.PICTURE), Image.new("L", releases.PICTURE, 255)
+AMBIGUOUS = {
+    "alpha alone on black": with_alpha(BLACK, picture_mask()),
+    "alpha alone on white": with_alpha(WHITE, picture_mask()),
+    "alpha of the background": with_alpha(picture_mask(), Image.eval(picture_mask(), lambda value: 255 - value)),
+    "two dark values": Image.eval(picture_mask(), lambda value: 100 if value else 3),
+    "dark with soft edges": picture_mask(value=100).resize((20, 15), Image.Resampling.BOX).resize(releases.PICTURE),
+    "12 bit with soft edges": Image.fromarray(np.linspace(0, 4095, 1200).astype(np.uint16).reshape(30, 40)),
+    "0, 1 and a stray 255": Image.fromarray(np.asarray(picture_mask(value=1)) + 255 * np.eye(30, 40, dtype=np.uint8)),
+    "all of one dark value": Image.new("L", releases.PICTURE, 1),
+    "two colours": in_colours(picture_mask(), (255, 0, 0), (0, 255, 0)),
+    "palette of black only": in_colours(picture_mask(), (0, 0, 0)),
+}
+
+
+@pytest.mark.parametrize("kind", AMBIGUOUS)
+def test_ambiguous_mask_is_refused_by_name(raw, source, kind):
+    """None of them may become an empty or another label in silence."""
+    root = releases.build_isic2018(source)
+    path = save(AMBIGUOUS[kind], one(root, f"{FIRST}_segmentation.png"))
+    assert np.asarray(Image.open(path)).any()
+    sentence = refused(isic2018.find, root, 32)
+    assert f"The mask {path} " in sentence and "ambiguous" in sentence and names(raw) == []
+
+
+def test_mask_of_the_whole_picture_is_noted_and_an_empty_one_stays_empty(raw, source, provenance):
+    root = releases.build_isic2018(source)
+    save(WHITE, one(root, f"{FIRST}_segmentation.png"))
+    save(with_alpha(BLACK, WHITE), one(root, "ISIC_0000001_segmentation.png"))
+    target = convert(isic2018.find(root, 32), 501)
+    assert label(target).all() and not voxels(target / "labelsTr/ISIC_0000001.png").any()
+    assert provenance(target)[FIRST]["notes"] == ["the mask covers the whole picture"]
 
 
 def test_negative_size(source, year):

@@ -176,6 +176,23 @@ def test_truncated_mask(raw, tmp_path, build_isles):
     assert f"{mask} is damaged" in fails(raw, root, 501)
 
 
+@pytest.mark.parametrize("modality", ["dwi", "flair"])
+@pytest.mark.parametrize("value", [255.0, 0.9999, 2.0])
+def test_mask_of_another_scale_is_the_same_mask(raw, tmp_path, build_isles, mask, provenance, value, modality):
+    root = build_isles(tmp_path / "src")
+    write(sitk.Cast(mask(), sitk.sitkFloat32) * value, one(root, "*case0002*_msk.nii.gz"))
+    target = convert(root, 501, modality)
+    np.testing.assert_array_equal(voxels(target / "labelsTr/strokecase0002.nii.gz"), sitk.GetArrayFromImage(mask()))
+    noted = [] if value < 1 else [f"in the mask {value:g} stands for the lesion"]
+    assert provenance(target)["strokecase0002"]["notes"] == noted
+
+
+def test_mask_with_values_in_between_is_refused(raw, tmp_path, build_isles, mask):
+    root = build_isles(tmp_path / "src")
+    path = write(sitk.SmoothingRecursiveGaussian(sitk.Cast(mask(), sitk.sitkFloat32)), one(root, "*case0002*_msk.*"))
+    assert path.name in fails(raw, root, 501)
+
+
 def test_mask_on_flairs_grid(raw, tmp_path, build_isles, mask):
     root = build_isles(tmp_path / "src")
     write(mask(size=(14, 12, 3)), one(root, "*case0002*_msk.nii.gz"))

@@ -137,6 +137,13 @@ def test_fractional_and_negative_values(raw, source):
             convert(find(root), 501)
 
 
+def test_float_noise_is_rounded_away(raw, source):
+    root = releases.build_synapse(source)
+    usual = voxels(convert(find(root), 501) / "labelsTr/case0002.nii.gz")
+    write(sitk.Cast(synapse_label(2), sitk.sitkFloat32) * 0.99996, one(root, "label0002*"))
+    np.testing.assert_array_equal(voxels(convert(find(root), 502) / "labelsTr/case0002.nii.gz"), usual)
+
+
 def test_unknown_label_map(source):
     with pytest.raises(UserError, match="'btcv' is no label map of Synapse; choose one of transunet, cascade, full"):
         find(releases.build_synapse(source), "btcv")
