@@ -1,11 +1,16 @@
-"""The one reader for JSON files that lie in users' folders: what it returns has been checked against a schema."""
+"""The one reader for JSON files that lie in users' folders: what it returns has been checked against a schema.
+
+In these schemas a number is finite, and an integer is written without a point or an exponent.
+"""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import best_match
+from jsonschema.validators import extend
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.sentences import shortened
@@ -16,6 +21,18 @@ MISSING_ADVICE = "check the path, or make it again"
 # the name of a file in the folder of the file that mentions it: nothing that leads out of that folder
 BARE_NAME = {"type": "string", "pattern": r"^(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]{1,200}$"}
 STRINGS = {"type": "array", "items": {"type": "string"}}
+
+
+def _is_integer(_, value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(checker: Any, value: Any) -> bool:
+    return _is_integer(checker, value) or (isinstance(value, float) and math.isfinite(value))
+
+
+TYPES = Draft202012Validator.TYPE_CHECKER.redefine_many({"integer": _is_integer, "number": _is_number})
+Validator = extend(Draft202012Validator, type_checker=TYPES)
 
 
 def read_json(
@@ -52,7 +69,8 @@ def parse_json(text: str, schema: dict | None = None, *, source: str, advice: st
     """
     try:
         content = json.loads(text)
-        error = None if schema is None else best_match(Draft202012Validator(schema).iter_errors(content))
+        if schema is not None:
+            check_content(content, schema, source=source, advice=advice)
     except json.JSONDecodeError as wrong:
         place = f"line {wrong.lineno}, column {wrong.colno}"
         raise UserError(f"{source} is damaged ({place}: {wrong.msg}): {advice}.") from None
@@ -60,9 +78,19 @@ def parse_json(text: str, schema: dict | None = None, *, source: str, advice: st
         raise UserError(f"{source} is damaged ({wrong}): {advice}.") from None
     except RecursionError:
         raise UserError(f"{source} is damaged (nested too deeply): {advice}.") from None
-    if error is not None:
-        raise UserError(f"{source} is damaged ({_place(error)}: {shortened(error.message)}): {advice}.")
     return content
+
+
+def check_content(content: Any, schema: dict, *, source: str, within: str = "", advice: str = DEFAULT_ADVICE) -> None:
+    """Check what was made of a file against a schema; ``within`` is the place of ``content`` in the file.
+
+    Raises:
+        UserError: if it does not fit.
+    """
+    error = best_match(Validator(schema).iter_errors(content))
+    if error is not None:
+        place = ".".join(filter(None, (within, error.json_path.removeprefix("$").removeprefix(".")))) or "top level"
+        raise UserError(f"{source} is damaged ({place}: {shortened(error.message)}): {advice}.")
 
 
 def _read(path: Path, missing: str | None, advice: str) -> str:
@@ -76,8 +104,3 @@ def _read(path: Path, missing: str | None, advice: str) -> str:
         raise UserError(f"{path} is damaged (not UTF-8): {advice}.") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): make it readable.") from None
-
-
-def _place(error) -> str:
-    """Where in the file, as JSONPath without its dollar sign."""
-    return error.json_path.removeprefix("$").removeprefix(".") or "top level"

@@ -7,7 +7,7 @@ from pathlib import Path
 from nnunet_sfma.crossval.models import Model, split_of
 from nnunet_sfma.crossval.progress import Progress, read_progress
 from nnunet_sfma.evaluation.fold_stage import CHECKPOINTS, Stage, fold_stage
-from nnunet_sfma.evaluation.sources import read_json
+from nnunet_sfma.nnunet_files import read_dataset_json
 from nnunet_sfma.trainers.checkpoints import restore_replaced, set_aside_damaged
 
 
@@ -53,7 +53,7 @@ class Fold:
     def ending(self) -> str:
         """Of predictions."""
         prepared = self.model.preprocessed if self.model.is_preprocessed else self.model.folder
-        return read_json(prepared / "dataset.json", "file_ending")["file_ending"]
+        return read_dataset_json(prepared / "dataset.json")["file_ending"]
 
     @property
     def stage(self) -> Stage:

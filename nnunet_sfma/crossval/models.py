@@ -15,8 +15,8 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_sfma.errors import UserError
-from nnunet_sfma.evaluation.sources import read_json, read_plans
 from nnunet_sfma.files import replace_text, replace_texts
+from nnunet_sfma.nnunet_files import read_dataset_json, read_plans
 from nnunet_sfma.nnunet_folders import VARIABLES, dataset_id, dataset_name, make_writable_folder, nnunet_folder
 from nnunet_sfma.sentences import first_few
 from nnunet_sfma.split_record import SPLITS_FILE, read_splits
@@ -171,7 +171,7 @@ def keep_split_and_plans(model: Model) -> None:
 
 def _draw_split(model: Model) -> list[dict]:
     folder = model.preprocessed / "gt_segmentations"
-    ending = read_json(model.preprocessed / "dataset.json", "file_ending")["file_ending"]
+    ending = read_dataset_json(model.preprocessed / "dataset.json")["file_ending"]
     cases = sorted(path.name.removesuffix(ending) for path in folder.glob(f"*{ending}"))
     if len(cases) < 5:
         raise UserError(f"{folder} holds {len(cases)} cases, five folds need five: write a {SPLITS_FILE} by hand.")

@@ -14,7 +14,8 @@ from nnunet_sfma.crossval.images import find_cases
 from nnunet_sfma.crossval.models import Model, split_of
 from nnunet_sfma.crossval.results import is_newer
 from nnunet_sfma.errors import UserError
-from nnunet_sfma.evaluation.sources import if_there, read_json, read_plans
+from nnunet_sfma.evaluation.sources import if_there
+from nnunet_sfma.nnunet_files import read_dataset_json, read_plans
 from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
 from nnunet_sfma.sentences import first_few
 from nnunet_sfma.split_record import SPLITS_FILE
@@ -79,7 +80,7 @@ class Prediction:
     @cached_property
     def ending(self) -> str:
         """Of images and predictions."""
-        return read_json(self.model.folder / "dataset.json", "file_ending")["file_ending"]
+        return read_dataset_json(self.model.folder / "dataset.json")["file_ending"]
 
     def files(self, folder: Path, cases: Sequence[str] | None = None) -> list[Path]:
         """The files of cases, or of all, in a folder; they need not be there."""
@@ -227,7 +228,7 @@ def find_prediction(
     if not model.folder.is_dir():
         raise UserError(f"There is no model in {model.folder}: train it, or check -d, -tr, -p and -c.")
     plans = _plans(model)
-    dataset_json = read_json(model.folder / "dataset.json", "labels", "file_ending")
+    dataset_json = read_dataset_json(model.folder / "dataset.json")
     wanted = _folds(model, folds)
     channels = dataset_json.get("channel_names") or dataset_json.get("modality") or {}
     images, output = images.absolute(), output.absolute()

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from nnunet_sfma.crossval.models import Model
 from nnunet_sfma.errors import UserError
-from nnunet_sfma.evaluation.sources import read_plans
 from nnunet_sfma.files import replace_text
+from nnunet_sfma.nnunet_files import read_plans
 
 
 def seeded(models: Sequence[Model], seeds: Sequence[int], write: bool = True) -> list[Model]:

@@ -9,12 +9,15 @@ from nnunetv2.utilities.file_path_utilities import get_output_folder
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.fold_stage import CHECKPOINTS, Stage, fold_stage
 from nnunet_sfma.evaluation.measure import EvaluatedCase
-from nnunet_sfma.evaluation.sources import Source, if_there, read_json, read_plans
+from nnunet_sfma.evaluation.sources import Source, if_there
+from nnunet_sfma.json_files import read_json
+from nnunet_sfma.nnunet_files import read_dataset_json, read_plans
 from nnunet_sfma.nnunet_folders import dataset_id, dataset_name, nnunet_folder
 from nnunet_sfma.sentences import first_few
 from nnunet_sfma.split_record import SPLITS_FILE, read_split_record, read_splits, split_checksum
 from nnunet_sfma.trainers.checkpoints import FINAL
 
+DEBUG = {"type": "object", "required": ["device"], "properties": {"gpu_name": {"type": "string"}}}
 CURVES = ("train_losses", "val_losses", "mean_fg_dice", "ema_fg_dice", "train_dice", "lrs")
 
 
@@ -38,7 +41,7 @@ def from_cross_validation(
     if not model.is_dir():
         raise UserError(f"There is no model in {model}: train it, or check -d, -tr, -p and -c.")
     plans = read_plans(model / "plans.json")
-    dataset_json = read_json(model / "dataset.json", "labels", "file_ending")
+    dataset_json = read_dataset_json(model / "dataset.json")
     if configuration not in plans["configurations"]:
         raise UserError(f"{model / 'plans.json'} has no configuration '{configuration}': restore it, or train again.")
     preprocessed = nnunet_folder("nnUNet_preprocessed") / name
@@ -181,7 +184,7 @@ def _read_checkpoint(path: Path, trainer: str) -> dict:
 
 def _device(folder: Path) -> str | None:
     try:
-        entries = read_json(folder / "debug.json", "device")
+        entries = read_json(folder / "debug.json", DEBUG)
     except UserError:  # only for people: an evaluation does without
         return None
     return entries.get("gpu_name") or entries["device"]

@@ -163,15 +163,11 @@ def _assemble(source: Source, conventions: Conventions, how: Measuring, measured
 
 def _subjects(source: Source) -> dict[str, str]:
     """Whom each case shows, where a conversion of ours says so; slices share their volume's subject."""
-    entries = source.provenance.get("cases", {})
-    try:
-        return {
-            identifier: entry["subject"]
-            for case, entry in entries.items()
-            for identifier in (case, *entry.get("slices", ()))
-        }
-    except (AttributeError, KeyError, TypeError):
-        raise UserError(f"{source.raw / 'provenance.json'} is damaged: convert the data set again.") from None
+    return {
+        identifier: entry["subject"]
+        for case, entry in source.provenance.get("cases", {}).items()
+        for identifier in (case, *entry.get("slices", ()))
+    }
 
 
 def _case(

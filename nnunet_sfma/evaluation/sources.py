@@ -1,6 +1,5 @@
 """What can be evaluated: the folds of a cross-validation, or a folder of predictions with labels."""
 
-import json
 import os
 import re
 from collections import defaultdict
@@ -16,8 +15,28 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.conventions import Conventions
 from nnunet_sfma.evaluation.measure import EvaluatedCase, Measuring, is_flat
+from nnunet_sfma.json_files import STRINGS, read_json
+from nnunet_sfma.nnunet_files import read_dataset_json, read_plans
 from nnunet_sfma.sentences import first_few
 from nnunet_sfma.split_record import read_split_record
+
+PROVENANCE_ADVICE = "convert the data set again"
+PROVENANCE = {
+    "type": "object",
+    "required": ["cases", "options"],
+    "properties": {
+        "cases": {
+            "type": "object",
+            "additionalProperties": {
+                "type": "object",
+                "required": ["subject"],
+                "properties": {"subject": {"type": "string"}, "slices": STRINGS},
+            },
+        },
+        "options": {"type": ["object", "null"]},
+        "request": {"type": "string"},
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -66,7 +85,7 @@ class Source:
     def provenance(self) -> dict:
         """What a conversion of ours tells of the data set; empty for others."""
         path = self.raw / "provenance.json" if self.raw else None
-        return read_json(path, "cases", "options") if path and path.is_file() else {}
+        return read_json(path, PROVENANCE, advice=PROVENANCE_ADVICE) if path and path.is_file() else {}
 
     def resolved(self) -> dict | None:
         """The plan's configuration, whole."""
@@ -200,42 +219,6 @@ def _split(labels: Path, plans: dict | None, cases: set[str]) -> dict:
     return {**split, "sha256": record.sha256, "scheme": record.scheme, "seed": record.seed, "source": record.source}
 
 
-def read_json(path: Path, *keys: str) -> dict:
-    """A JSON object that has these keys.
-
-    Raises:
-        UserError: if it is not there or damaged.
-    """
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise UserError(f"There is no {path}: give the folder that nnU-Net wrote, with all that is in it.") from None
-    except ValueError:
-        raise UserError(f"{path} is damaged: restore it, or make it again.") from None
-    lacking = [key for key in keys if not isinstance(entries, dict) or key not in entries]
-    if lacking:
-        raise UserError(f"{path} is damaged, it has no '{lacking[0]}': restore it, or make it again.")
-    return entries
-
-
-def read_plans(path: Path) -> dict:
-    """nnU-Net's plans.
-
-    Raises:
-        UserError: if they are not there or damaged.
-    """
-    plans = read_json(path, "configurations", "transpose_forward", "dataset_name", "plans_name")
-    try:
-        for configuration in plans["configurations"]:
-            resolved = PlansManager(plans).get_configuration(configuration).configuration
-            for key in ("patch_size", "batch_size", "spacing", "normalization_schemes", "architecture"):
-                resolved[key]
-        plans["transpose_forward"][0]
-    except Exception as error:  # nnU-Net looks up as it goes
-        raise UserError(f"{path} is damaged ({error!r}): restore it, or make it again.") from None
-    return plans
-
-
 def _only_configuration(plans: dict) -> str | None:
     """The configuration that was trained, if the plans leave no choice."""
     names = list(plans["configurations"])
@@ -247,7 +230,7 @@ def _description(predictions: Path, dataset_json: Path | None) -> dict:
     path = dataset_json or predictions / "dataset.json"
     if not path.is_file():
         raise UserError(f"There is no {path}: name the data set's dataset.json with -djfile.")
-    return read_json(path, "labels", "file_ending")
+    return read_dataset_json(path)
 
 
 def _identifiers(folder: Path, ending: str) -> set[str]:
