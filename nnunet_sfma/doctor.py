@@ -1,11 +1,11 @@
 """``nnunet-sfma doctor``: one line for each thing that has to be right, with what to do where it is not."""
 
-import contextlib
-import io
 import json
 import os
-import pickle
 import platform
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -13,9 +13,9 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
-from nnunet_sfma.nnunet_discovery import FOLDER, VARIABLE, folders
-from nnunet_sfma.nnunet_folders import VARIABLES
-from nnunet_sfma.sentences import first_line
+from nnunet_sfma.nnunet_discovery import FOLDER, GIVEN, VARIABLE
+from nnunet_sfma.nnunet_folders import VARIABLES, expanded
+from nnunet_sfma.sentences import first_line, last_line
 
 PACKAGES = ("nnunet-sfma", "nnunetv2", "torch", "timm", "SimpleITK", "numpy")
 
@@ -35,8 +35,7 @@ def examine() -> list[Finding]:
     return [
         *(_package(name) for name in PACKAGES),
         *(_folder(variable) for variable in VARIABLES),
-        _discovery(),
-        *_guarded("trainers", lambda: [_trainer(name) for name in _trainers()]),
+        *_guarded("trainers", _discovery),
         *_guarded("GPU", lambda: [_gpu()]),
         *_guarded("torch.compile", lambda: [_compile()]),
     ]
@@ -74,38 +73,50 @@ def _folder(variable: str) -> Finding:
     value = os.environ.get(variable)
     if not value:
         return Finding(variable, False, "not set", f"export {variable}=/path/to/a/folder")
+    if expanded(value) != value:
+        remedy = f"export {variable}={shlex.quote(expanded(value))}, as the shell expands neither ~ nor $ in its quotes"
+        return Finding(variable, False, f"{value} is no path", remedy)
     if not Path(value).is_dir():
-        return Finding(variable, False, f"{value} does not exist", f"mkdir -p {value}")
-    if not os.access(value, os.W_OK):
-        return Finding(variable, False, f"{value} is not writable", "choose another folder or change its permissions")
-    return Finding(variable, True, value)
+        return Finding(variable, False, f"{value} does not exist", f"mkdir -p {shlex.quote(value)}")
+    if os.access(value, os.W_OK):
+        return Finding(variable, True, value)
+    if variable == "nnUNet_raw":
+        return Finding(variable, True, f"{value}, which is read-only: enough for all but convert")
+    return Finding(variable, False, f"{value} is not writable", "choose another folder or change its permissions")
 
 
-def _discovery() -> Finding:
-    if FOLDER in folders():
-        return Finding(VARIABLE, True, os.environ[VARIABLE])
-    return Finding(VARIABLE, False, "does not name this plugin", f"export {VARIABLE}={FOLDER}")
+def _discovery() -> list[Finding]:
+    """What a new Python finds that has this process' environment, less what this package added to it."""
+    from nnunet_sfma.nnunet_discovery.nnunet_sfma_trainers import __all__ as names
+
+    environment = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    if GIVEN is not None:
+        environment[VARIABLE] = GIVEN
+    code = Path(__file__).with_name("trainers_found.py").read_text(encoding="utf-8")
+    look_up = [sys.executable, "-c", code, *names]
+    done = subprocess.run(look_up, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(last_line(done.stderr))
+    found = json.loads(done.stdout.splitlines()[-1])
+    return [_variable(found["variable"]), *(_trainer(name, seen) for name, seen in found["trainers"].items())]
 
 
-def _trainers() -> list[str]:
-    from nnunet_sfma.nnunet_discovery import nnunet_sfma_trainers
+def _variable(value: str) -> Finding:
+    if FOLDER in value.split(os.pathsep):
+        return Finding(VARIABLE, True, value)
+    return Finding(VARIABLE, False, "does not name this plugin", _export())
 
-    return nnunet_sfma_trainers.__all__
+
+def _trainer(name: str, seen: dict[str, str]) -> Finding:
+    if "problem" in seen:
+        return Finding(name, False, seen["problem"], f"reinstall, or {_export()}")
+    return Finding(name, True, f"found in {seen['module']}")
 
 
-def _trainer(name: str) -> Finding:
-    """Twice found, the same and picklable: what worker processes and custom transforms rely on."""
-    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            found = [recursive_find_trainer_class_by_name(name) for _ in range(2)]
-        pickle.dumps(found[0])
-    except Exception as error:  # whatever a foreign folder in the variable raises has to become a line
-        return Finding(name, False, f"not found: {first_line(error)}", f"reinstall, or export {VARIABLE}={FOLDER}")
-    if found[0] is not found[1]:
-        return Finding(name, False, "found twice as two classes", f"export {VARIABLE}={FOLDER}")
-    return Finding(name, True, f"found in {found[0].__module__}")
+def _export() -> str:
+    """The line that points nnU-Net to this plugin and to what the user has named already."""
+    theirs = [folder for folder in (GIVEN or "").split(os.pathsep) if folder]
+    return f"export {VARIABLE}={shlex.quote(os.pathsep.join(dict.fromkeys([*theirs, FOLDER])))}"
 
 
 def _gpu() -> Finding:

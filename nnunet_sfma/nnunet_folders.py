@@ -13,12 +13,19 @@ def nnunet_folder(variable: str) -> Path:
     """The folder that one of nnU-Net's variables names.
 
     Raises:
-        UserError: if the variable is not set.
+        UserError: if the variable is not set, or holds a ``~`` or ``$`` that the shell should have expanded.
     """
     value = os.environ.get(variable)
     if not value:
         raise UserError(f"{variable} is not set: export {variable}=/path/to/a/folder, as nnU-Net's documentation says.")
+    if expanded(value) != value:
+        raise UserError(f"{variable} is {value}, which no shell has expanded: export {variable}={expanded(value)}.")
     return Path(value)
+
+
+def expanded(value: str) -> str:
+    """A path with ``~`` and variables replaced, as a shell does outside its quotes."""
+    return os.path.expandvars(os.path.expanduser(value))
 
 
 def dataset_name(dataset: int | str) -> str:

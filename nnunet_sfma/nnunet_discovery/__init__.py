@@ -8,6 +8,8 @@ import os
 
 VARIABLE = "nnUNet_extTrainer"
 FOLDER = os.path.dirname(os.path.abspath(__file__))
+GIVEN = os.environ.get(VARIABLE)
+"""The variable as this process was given it, before :func:`announce`."""
 
 
 def folders() -> list[str]:
