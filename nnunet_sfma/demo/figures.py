@@ -47,9 +47,9 @@ def draw_learning_curve(checkpoint: Path, target: Path) -> Path:
         checkpoint: a ``checkpoint_final.pth`` of this plugin's trainers.
         target: the PNG to write.
     """
-    import torch
+    from nnunet_sfma.trainers.checkpoint_reader import read_facts
 
-    log = torch.load(checkpoint, map_location="cpu", weights_only=False)["logging"]
+    log = read_facts(checkpoint)["logging"]
     figure, (losses, dice, rate) = plt.subplots(1, 3, figsize=(13, 3.6))
     _curves(losses, "loss", {"training": log["train_losses"], "validation": log["val_losses"]})
     _curves(dice, "Dice", {"training": log["train_dice"], "validation (pseudo)": log["mean_fg_dice"]})

@@ -13,8 +13,9 @@ from nnunet_sfma.evaluation.sources import Source, if_there
 from nnunet_sfma.json_files import read_json
 from nnunet_sfma.nnunet_files import read_dataset_json, read_plans
 from nnunet_sfma.nnunet_folders import dataset_id, dataset_name, nnunet_folder
-from nnunet_sfma.sentences import first_few
+from nnunet_sfma.sentences import first_few, first_line
 from nnunet_sfma.split_record import SPLITS_FILE, read_split_record, read_splits, split_checksum
+from nnunet_sfma.trainers.checkpoint_reader import read_facts
 from nnunet_sfma.trainers.checkpoints import FINAL
 
 DEBUG = {"type": "object", "required": ["device"], "properties": {"gpu_name": {"type": "string"}}}
@@ -158,12 +159,10 @@ def _read_checkpoint(path: Path, trainer: str) -> dict:
     """What a checkpoint tells of its training.
 
     Raises:
-        UserError: if it is damaged, or of another trainer.
+        UserError: if it is damaged, of another trainer, or names something that is not trusted.
     """
-    import torch
-
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=False, mmap=True)
+        checkpoint = read_facts(path)
         made_by, log, plans = checkpoint["trainer_name"], checkpoint["logging"], checkpoint["init_args"]["plans"]
         starts, ends = log.get("epoch_start_timestamps", []), log.get("epoch_end_timestamps", [])
         read = {
@@ -172,9 +171,8 @@ def _read_checkpoint(path: Path, trainer: str) -> dict:
             "curves": {key: [float(value) for value in log[key]] for key in CURVES if log.get(key)},
             "seconds": sum(end - start for start, end in zip(starts, ends, strict=False)) if ends else None,
         }
-    except Exception as error:  # torch raises one of many
-        reason = (str(error) or repr(error)).splitlines()[0]
-        raise UserError(f"{path} cannot be read ({reason}): train this fold again.") from None
+    except Exception as error:  # a damaged file, or entries of another kind
+        raise UserError(f"{path} cannot be read ({first_line(error)}): train this fold again.") from None
     if made_by != trainer:
         raise UserError(
             f"{path} was trained by {made_by}, but lies in a folder of {trainer}: results of two trainers are mixed."

@@ -13,7 +13,8 @@ from nnunet_sfma.nnunet_folders import dataset_name, make_writable_folder, nnune
 from nnunet_sfma.prediction.batched_predictor import BatchedPredictor
 from nnunet_sfma.sentences import first_line
 from nnunet_sfma.threads import wanted_threads
-from nnunet_sfma.trainers.checkpoints import FINAL, UNREADABLE
+from nnunet_sfma.trainers.checkpoint_reader import UNREADABLE
+from nnunet_sfma.trainers.checkpoints import FINAL
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,38 +1,21 @@
 """Checkpoint files: whole at every moment, told from damaged ones, and one kept before the latest."""
 
 import os
-import pickle
 import shutil
-import struct
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.sentences import first_line
+from nnunet_sfma.trainers.checkpoint_reader import DamagedCheckpointError, read_checkpoint
 
 FINAL = "checkpoint_final.pth"
 LATEST = "checkpoint_latest.pth"
 PREVIOUS = "checkpoint_previous.pth"
 BEST = "checkpoint_best.pth"
 REPLACED = "checkpoint_replaced.pth"
-UNREADABLE = (
-    EOFError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    pickle.UnpicklingError,
-    struct.error,
-    zipfile.BadZipFile,
-    zlib.error,
-)
-
-
-class DamagedCheckpointError(Exception):
-    """A file that is no whole checkpoint; the text says why."""
 
 
 def replace_checkpoint(path: Path, write: Callable[[str], None], keep_old: bool = False) -> None:
@@ -133,28 +116,6 @@ def remove_leftovers(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def read_checkpoint(path: Path) -> dict:
-    """The content of a whole checkpoint; its tensors are read from the file only when they are used.
-
-    PyTorch writes checksums and does not compare them: it would load weights with a flipped bit without a word.
-
-    Raises:
-        DamagedCheckpointError: if the file cannot be read or is no checkpoint of nnU-Net's.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
-        if damaged is None:
-            checkpoint = torch.load(path, map_location="cpu", mmap=True, weights_only=False)
-    except UNREADABLE as error:
-        raise DamagedCheckpointError(first_line(error)) from error
-    if damaged is not None:
-        raise DamagedCheckpointError(f"wrong checksum of its entry {damaged}")
-    if not isinstance(checkpoint, dict) or "network_weights" not in checkpoint:
-        raise DamagedCheckpointError("it holds no checkpoint")
-    return checkpoint
-
-
 def find_whole(path: Path) -> tuple[Path, dict, str | None]:
     """The checkpoint of this path or, where the latest is damaged, the one before it or the best.
 
@@ -164,7 +125,7 @@ def find_whole(path: Path) -> tuple[Path, dict, str | None]:
         Its path and content, and why the latest cannot be read if it is another.
 
     Raises:
-        UserError: if no such checkpoint can be read.
+        UserError: if no such checkpoint can be read, or one names something that is not trusted.
     """
     names = [LATEST, PREVIOUS, BEST] if path.name == LATEST else [path.name]
     damaged: dict[str, str] = {}

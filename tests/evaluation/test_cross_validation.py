@@ -10,6 +10,7 @@ import torch
 from nnunet_sfma.cli import main
 from nnunet_sfma.evaluation.evaluation_file import read_evaluation
 from tests.conftest import SHORT_RECIPE, TINY_NETWORKS, Workspace
+from tests.trainers.test_checkpoint_reader import RunsCode
 
 TRAINER = "nnUNetTrainerSFMANet"
 ARGUMENTS = ["evaluate", "-d", "1", "-tr", TRAINER, "-p", "tiny", "-np", "1"]
@@ -160,6 +161,10 @@ def _log_of_another_kind(model: Path) -> None:
     change_checkpoint(model / "fold_0" / "checkpoint_final.pth", logging=None)
 
 
+def _checkpoint_that_runs_code(model: Path) -> None:
+    change_checkpoint(model / "fold_0" / "checkpoint_final.pth", logging=RunsCode(model / "victim"))
+
+
 def _lost_label(model: Path) -> None:
     preprocessed = model.parents[2] / "nnUNet_preprocessed" / model.parent.name
     (preprocessed / "gt_segmentations" / "case_2.nii.gz").unlink()
@@ -175,6 +180,7 @@ def _lost_label(model: Path) -> None:
         (_other_axes, r"other plans than the model's folder holds \(transpose_forward\)"),
         (_damaged_splits, "splits_final.json is damaged"),
         (_log_of_another_kind, "checkpoint_final.pth cannot be read"),
+        (_checkpoint_that_runs_code, "checkpoint_final.pth holds posix.mkdir, which may run code and was not loaded"),
         (_lost_label, "There is no label .*case_2.nii.gz"),
     ],
 )
@@ -183,6 +189,7 @@ def test_mixed_or_damaged_results(model, spoil, sentence):
     with pytest.raises(SystemExit, match=sentence):
         main(ARGUMENTS)
     assert not (model / "evaluation" / "evaluation.json").exists()
+    assert not (model / "victim").exists()
 
 
 def test_lost_prediction_is_missing(model):
