@@ -384,7 +384,9 @@ def _status(args: argparse.Namespace) -> None:
     models = known_models(args.dataset, args.trainer, args.plans, args.configuration)
     if args.cancel:
         print("\n".join(cancel_all(models)), file=sys.stderr)
-    rows = status(models)
+    rows, notes = status(models)
+    for note in notes:
+        print(f"Note: {note}", file=sys.stderr)
     if args.json:
         print(to_json(rows))
     else:

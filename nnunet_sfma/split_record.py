@@ -10,9 +10,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.json_files import STRINGS, read_json
 
 NAME = "split_record.json"
 SPLITS_FILE = "splits_final.json"
+FOLDS = {
+    "type": "array",
+    "minItems": 1,
+    "items": {"type": "object", "required": ["train", "val"], "properties": {"train": STRINGS, "val": STRINGS}},
+}
 
 
 @dataclass(frozen=True)
@@ -64,16 +70,8 @@ def read_splits(path: Path) -> list[dict[str, list[str]]]:
     Raises:
         UserError: if it is not there or damaged.
     """
-    if not path.is_file():
-        raise UserError(f"There is no {path}: nnU-Net writes it with the first fold, or nnunet-sfma splits does.")
-    try:
-        folds = json.loads(path.read_text())
-        sides = [fold[side] for fold in folds for side in ("train", "val")]
-        if sides and all(isinstance(side, list) and all(isinstance(case, str) for case in side) for side in sides):
-            return folds
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise UserError(f"{path} is damaged: restore it, or make the splits again.")
+    missing = f"There is no {path}: nnU-Net writes it with the first fold, or nnunet-sfma splits does."
+    return read_json(path, FOLDS, advice="restore it, or make the splits again", missing=missing)
 
 
 def split_checksum(folds: list[dict[str, list[str]]], test: list[str]) -> str:

@@ -17,13 +17,13 @@ class Fold:
 
     Attributes:
         model: whose fold it is.
-        number: of the fold.
+        number: of the fold; nnU-Net's fold "all" can be looked at, and is not run.
         device: what ``-device`` takes.
         npz: whether the validation's probabilities are wanted.
     """
 
     model: Model
-    number: int
+    number: int | str
     device: str = "cuda"
     npz: bool = False
 

@@ -13,6 +13,7 @@ from nnunet_sfma.errors import UserError
 STARTED = "$ "
 TIME = "%Y-%m-%d %H:%M:%S"
 BEGUN = re.compile(r"^\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\]$", re.MULTILINE)
+EXIT_CODE = re.compile(rf"{re.escape(ENDED)}(\d{{1,3}})\]")
 LAST_BYTES = 20_000
 
 
@@ -40,9 +41,8 @@ def as_typed(command: Sequence[str], environment: Mapping[str, str]) -> str:
 def exit_code(path: Path) -> int | None:
     """The exit code of the last command; None if it runs, was cut off, or there was none."""
     last = tail(path, 1, with_end=True)
-    if not last or not last[0].startswith(ENDED):
-        return None
-    return int(last[0].removeprefix(ENDED).rstrip("]"))
+    match = EXIT_CODE.fullmatch(last[0]) if last else None
+    return int(match[1]) if match else None
 
 
 def runs_since(path: Path, since: str) -> bool:

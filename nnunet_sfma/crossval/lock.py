@@ -18,9 +18,20 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.json_files import parse_json
 
 SECONDS_FOR_THE_LAST_TO_LEAVE = 5
 SECONDS_FOR_A_SUBMISSION = 600
+SIGNATURE = {
+    "type": "object",
+    "required": ["host", "pid", "since", "command"],
+    "properties": {
+        "host": {"type": "string"},
+        "pid": {"type": "integer", "minimum": 2, "maximum": 2**31 - 1},
+        "since": {"type": "string"},
+        "command": {"type": "string"},
+    },
+}
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
@@ -94,11 +105,19 @@ def lock_file(workplace: Workplace) -> Path:
 
 
 def holder(workplace: Workplace) -> dict | None:
-    """Who holds the results: ``host``, ``pid``, ``since``, ``command`` of a driver, nothing of tasks; None if free."""
+    """Who holds the results: ``host``, ``pid``, ``since``, ``command`` of a driver, nothing of tasks; None if free.
+
+    Raises:
+        UserError: if the lock is somebody else's and cannot be read.
+    """
+    path = lock_file(workplace)
     try:
-        with lock_file(workplace).open("r+") as file:
+        # a lock that may only be read can be looked at on most file systems
+        with path.open("r+" if os.access(path, os.W_OK) else "r") as file:
             return None if _take(file, fcntl.LOCK_EX, 0) else _read(file)
-    except OSError:  # there is none, or it is not ours
+    except PermissionError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): make it readable.") from None
+    except OSError:  # there is none
         return None
 
 
@@ -140,8 +159,8 @@ def _sign(file: IO[str], command: str) -> None:
 
 
 def _read(file: IO[str]) -> dict:
+    """What a driver signed with; nothing if tasks hold the lock or the signature is damaged."""
     file.seek(0)
-    try:
-        return json.load(file)
-    except ValueError:
-        return {}
+    with contextlib.suppress(UserError, ValueError):
+        return parse_json(file.read(), SIGNATURE, source=file.name)
+    return {}

@@ -16,6 +16,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.files import replace_text, replace_texts
+from nnunet_sfma.json_files import read_json
 from nnunet_sfma.nnunet_files import read_dataset_json, read_plans
 from nnunet_sfma.nnunet_folders import VARIABLES, dataset_id, dataset_name, make_writable_folder, nnunet_folder
 from nnunet_sfma.sentences import first_few
@@ -100,8 +101,9 @@ class Model:
         prepared = [self.preprocessed / f"{self.plans}.json"] if self.is_preprocessed else []
         for path in [*prepared, self.folder / "plans.json"]:
             # a fold that starts at this moment writes them
-            with contextlib.suppress(OSError, ValueError, KeyError):
-                return json.loads(path.read_text())["configurations"][self.configuration]["training"]["num_epochs"]
+            with contextlib.suppress(UserError):
+                plans = read_json(path, _with_num_epochs(self.configuration))
+                return plans["configurations"][self.configuration]["training"]["num_epochs"]
         return None
 
 
@@ -198,6 +200,14 @@ def _check(model: Model) -> None:
             recursive_find_trainer_class_by_name(model.trainer)
     except RuntimeError:
         raise UserError(f"nnU-Net finds no trainer '{model.trainer}': check -tr, and nnunet-sfma doctor.") from None
+
+
+def _with_num_epochs(configuration: str) -> dict:
+    """The schema of plans that say how long the training is."""
+    schema: dict = {"type": "integer", "minimum": 1}
+    for key in ("num_epochs", "training", configuration, "configurations"):
+        schema = {"type": "object", "required": [key], "properties": {key: schema}}
+    return schema
 
 
 def _preprocessed_cases(model: Model) -> Path:

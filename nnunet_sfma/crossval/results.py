@@ -3,10 +3,21 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from nnunetv2.utilities.file_path_utilities import folds_tuple_to_string
 
+from nnunet_sfma.crossval.inputs import Inputs, are_copied
 from nnunet_sfma.crossval.models import Model, split_of
+from nnunet_sfma.nnunet_files import read_dataset_json
+
+
+class Step(NamedTuple):
+    """A command, the file it makes, and whether that is done."""
+
+    command: list[str]
+    made: Path
+    is_done: Callable[[], bool]
 
 
 @dataclass(frozen=True)
@@ -39,32 +50,70 @@ class Accumulation:
         return self.model.folder / f"crossval_results_folds_{folds_tuple_to_string(self.folds)}"
 
     def prepare(self) -> None:
-        """Nothing misleads it."""
+        """Remove what was made of other predictions or labels, and note what the rest is made of."""
+        for step in self._unfinished():
+            step.made.unlink(missing_ok=True)
+        self.inputs.keep()
 
     def next_command(self) -> list[str] | None:
-        """The first of the two commands whose result is not there, or is older than what it is made from."""
+        """The first of the two commands whose result is not there, or was made of other files."""
         return next(iter(self.commands()), None)
 
     def commands(self) -> list[list[str]]:
         """The commands that are left to be run, in their order."""
-        steps = self._steps()
-        first = next((index for index, (_, is_done) in enumerate(steps) if not is_done()), len(steps))
-        return [command for command, _ in steps[first:]]
+        return [step.command for step in self._unfinished()]
 
     def stamp(self) -> object:
         return self.next_command()
 
-    def _steps(self) -> list[tuple[list[str], Callable[[], bool]]]:
+    @property
+    def inputs(self) -> Inputs:
+        """Summaries and predictions of the folds, and the labels."""
+        labels = [self._labels / path.name for path in self._predictions]
+        note = self.model.notes / f"{self.model.identifier}_folds_{folds_tuple_to_string(self.folds)}.inputs.json"
+        return Inputs([*self._summaries, *self._predictions, *labels], note)
+
+    @property
+    def _summaries(self) -> list[Path]:
+        return [self.model.folder / f"fold_{fold}" / "validation" / "summary.json" for fold in self.folds]
+
+    @property
+    def _predictions(self) -> list[Path]:
+        description = self.model.folder / "dataset.json"
+        if not description.is_file():  # before the first training
+            return []
+        ending = read_dataset_json(description)["file_ending"]
+        return [path for summary in self._summaries for path in sorted(summary.parent.glob(f"*{ending}"))]
+
+    @property
+    def _labels(self) -> Path:
+        return self.model.preprocessed / "gt_segmentations"
+
+    def _unfinished(self) -> list[Step]:
+        """The first step that is not done, and those after it."""
+        steps = self._steps()
+        first = next((index for index, step in enumerate(steps) if not step.is_done()), len(steps))
+        return steps[first:]
+
+    def _steps(self) -> list[Step]:
         model, numbers = self.model, [str(fold) for fold in self.folds]
-        validated = [model.folder / f"fold_{fold}" / "validation" / "summary.json" for fold in self.folds]
         summary, chosen = self.folder / "summary.json", self.folder / "postprocessing.pkl"
         which = [model.dataset_id, "-c", model.configuration, *model.options, "-f", *numbers]
-        labels = str(model.preprocessed / "gt_segmentations")
-        choose = ["-i", str(self.folder), "-ref", labels, "-np", str(self.processes)]
+        choose = ["-i", str(self.folder), "-ref", str(self._labels), "-np", str(self.processes)]
         return [
-            (["nnUNetv2_accumulate_crossval_results", *which], lambda: is_newer([summary], validated)),
-            (["nnUNetv2_determine_postprocessing", *choose], lambda: is_newer([chosen], [summary])),
+            Step(["nnUNetv2_accumulate_crossval_results", *which], summary, self._is_accumulated),
+            Step(["nnUNetv2_determine_postprocessing", *choose], chosen, self._is_chosen),
         ]
+
+    def _is_accumulated(self) -> bool:
+        summary = self.folder / "summary.json"
+        if self.inputs.are_noted:
+            return not self.inputs.have_changed() and _is_written(summary)
+        return is_newer([summary], self._summaries) and are_copied(self._predictions, self.folder)
+
+    def _is_chosen(self) -> bool:
+        chosen = self.folder / "postprocessing.pkl"
+        return _is_written(chosen) if self.inputs.are_noted else is_newer([chosen], [self.folder / "summary.json"])
 
 
 @dataclass(frozen=True)
@@ -125,9 +174,13 @@ def report(models: Sequence[Model]) -> MadeAnew:
 
 def is_newer(made: Sequence[Path], sources: Sequence[Path]) -> bool:
     """Whether all of it is there and not empty, and none of it is older than a source."""
-    if not all(path.is_file() and path.stat().st_size for path in (*made, *sources)):
+    if not all(map(_is_written, (*made, *sources))):
         return False
     return min(path.stat().st_mtime for path in made) >= max(path.stat().st_mtime for path in sources)
+
+
+def _is_written(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
 
 
 def _written(path: Path) -> int | None:

@@ -11,8 +11,18 @@ from pathlib import Path
 from nnunet_sfma.crossval.lock import Workplace
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.files import replace_text
+from nnunet_sfma.json_files import read_json
 from nnunet_sfma.sentences import first_few, last_line
 
+STRING = {"type": "string"}
+SCHEMA = {
+    "type": "object",
+    "required": ["name", "command", "submitted", "folds", "finish"],
+    "properties": {
+        **dict.fromkeys(("name", "command", "submitted", "finish"), STRING),
+        "folds": {"type": "object", "additionalProperties": STRING},
+    },
+}
 FIELDS = "%i|%j|%T|%r|%N"
 
 
@@ -73,15 +83,13 @@ def read_submission(workplace: Workplace) -> Submission | None:
     """The last submission; None if there is none.
 
     Raises:
-        UserError: if the file is damaged.
+        UserError: if the file is damaged or cannot be read.
     """
     path = record_file(workplace)
     if not path.is_file():
         return None
-    try:
-        return Submission(**json.loads(path.read_text()))
-    except (ValueError, TypeError):
-        raise UserError(f"{path} is damaged: look for the jobs with squeue, then remove it.") from None
+    entries = read_json(path, SCHEMA, advice="look for the jobs with squeue, then remove it")
+    return Submission(**{key: entries[key] for key in SCHEMA["required"]})
 
 
 def live_jobs(submission: Submission | None) -> dict[str, SlurmJob]:

@@ -1,11 +1,13 @@
 """``nnunet-sfma status``: where every fold stands, from the files alone and from what this machine can ask."""
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from nnunet_sfma.crossval import job_log
 from nnunet_sfma.crossval.folds import Fold
@@ -16,9 +18,14 @@ from nnunet_sfma.crossval.table import Row, row_of
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.fold_stage import Stage, fold_stage
 from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
+from nnunet_sfma.trainers.checkpoints import FINAL
 
 SECONDS_TO_STOP = 60
 NOTES = (".lock", ".slurm.json")
+ALL = "all"
+INSTALLED = "installed"
+ON_ALL_CASES = "trained on all cases"
+UNREADABLE = "cannot be read"
 QUEUED = {"PENDING": "queued", "RUNNING": "training", "COMPLETING": "ending"}
 
 
@@ -32,10 +39,11 @@ def known_models(
         trainer, plans, configuration: only those of them.
 
     Raises:
-        UserError: if there are none.
+        UserError: if there are none, or their folder cannot be read.
     """
     name = dataset_name(dataset)
     folder = nnunet_folder("nnUNet_results") / name
+    _refuse_unreadable(folder, folder / "crossval")
     identifiers = {path.name for path in folder.glob("*__*__*") if path.is_dir()}
     identifiers |= {path.name.removesuffix(end) for end in NOTES for path in folder.glob(f"crossval/*__*__*{end}")}
     models = [Model(name, *identifier.split("__")) for identifier in sorted(identifiers) if identifier.count("__") == 2]
@@ -46,9 +54,10 @@ def known_models(
     return found
 
 
-def status(models: Sequence[Model]) -> list[Row]:
-    """A row for every fold of the models."""
-    return [row for model in models for row in _rows(model)]
+def status(models: Sequence[Model]) -> tuple[list[Row], list[str]]:
+    """A row for every fold of the models, and a sentence on every file that is damaged or cannot be read."""
+    notes: list[str] = []
+    return [row for model in models for row in _rows(model, notes)], list(dict.fromkeys(notes))
 
 
 def cancel_all(models: Sequence[Model]) -> list[str]:
@@ -73,35 +82,80 @@ def cancel_all(models: Sequence[Model]) -> list[str]:
     return lines or ["Nothing was running."]
 
 
-def _rows(model: Model) -> list[Row]:
-    by = holder(model)
-    submission = read_submission(model)
-    live = live_jobs(submission)
+def _rows(model: Model, notes: list[str]) -> list[Row]:
+    by, submission, live = None, None, {}
+    with _noting(notes):
+        _refuse_unreadable(model.folder)
+    with _noting(notes):
+        by = holder(model)
+    with _noting(notes):
+        submission = read_submission(model)
+        live = live_jobs(submission)
     rows = []
-    for number in _numbers(model):
-        fold = Fold(model, number)
-        job = live.get(submission.folds.get(str(number), "")) if submission else None
-        rows.append(_row(fold, by, job))
+    for number in _numbers(model, notes):
+        row = Row(model.trainer, model.plans, model.configuration, number, UNREADABLE)
+        with _noting(notes):
+            job = live.get(submission.folds.get(str(number), "")) if submission else None
+            row = _row(Fold(model, number), by, job)
+        rows.append(row)
     return rows
 
 
-def _numbers(model: Model) -> list[int]:
-    """The folds of the split, or those that have a folder where the split cannot be seen."""
+@contextlib.contextmanager
+def _noting(notes: list[str]) -> Iterator[None]:
+    """Go on without what cannot be read; somebody else's file should not hide all others."""
     try:
-        return list(range(len(split_of(model))))
-    except UserError:
-        return sorted(int(name) for name in model.fold_names if name.isdecimal())
+        yield
+    except UserError as error:
+        notes.append(str(error))
+    except OSError as error:
+        notes.append(f"{error.filename} cannot be read ({error.strerror}): make it readable.")
+
+
+def _refuse_unreadable(*folders: Path) -> None:
+    for folder in folders:
+        try:
+            os.listdir(folder)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise UserError(f"{folder} cannot be read ({error.strerror}): make it readable.") from None
+
+
+def _numbers(model: Model, notes: list[str]) -> list[int | str]:
+    """The folds that are there, and those of the split that are still to be trained."""
+    names = model.fold_names
+    numbers = {int(name) for name in names if name.isdecimal()}
+    if not names or model.split_copy.is_file() or any(_has_log(Fold(model, number)) for number in numbers):
+        with _noting(notes):
+            numbers |= set(range(_number_of_folds(model)))
+    return [*sorted(numbers), *([ALL] if ALL in names else [])]
+
+
+def _number_of_folds(model: Model) -> int:
+    """Of the split; 0 where it cannot be seen."""
+    return len(split_of(model)) if model.is_preprocessed or model.split_copy.is_file() else 0
+
+
+def _has_log(fold: Fold) -> bool:
+    return any(fold.folder.glob("training_log_*.txt"))
 
 
 def _stage(fold: Fold) -> Stage:
     try:
-        return fold.stage
-    except UserError:  # the cases cannot be seen; the summary tells as much
-        return fold_stage(fold.folder, [], "")
+        if fold.number != ALL:
+            return fold.stage
+    except (UserError, IndexError):  # the cases cannot be seen, or the split has no such fold
+        pass
+    return fold_stage(fold.folder, [], "")  # the summary tells as much
 
 
 def _row(fold: Fold, by: dict | None, job: SlurmJob | None) -> Row:
     stage = _stage(fold)
+    if stage in (Stage.TRAINED, Stage.FINISHED) and _is_installed(fold):
+        return row_of(fold, INSTALLED if fold.number != ALL else f"{INSTALLED}, {ON_ALL_CASES}")
+    if fold.number == ALL:  # crossval never runs it
+        return row_of(fold, ON_ALL_CASES if (fold.folder / FINAL).is_file() else stage.value)
     if stage == Stage.FINISHED:
         return row_of(fold, stage.value)
     if job:
@@ -112,6 +166,12 @@ def _row(fold: Fold, by: dict | None, job: SlurmJob | None) -> Row:
     if code and (not by or job_log.begun(fold.log) >= by["since"]):
         return row_of(fold, f"failed ({code})")
     return row_of(fold, "waiting" if by else stage.value)
+
+
+def _is_installed(fold: Fold) -> bool:
+    """Whether it came without its training log and its validation's predictions, as in nnU-Net's zip files."""
+    validated = {path.name for path in (fold.folder / "validation").glob("*")}
+    return not _has_log(fold) and validated <= {"summary.json"}
 
 
 def _is_ours(pid: int) -> bool:

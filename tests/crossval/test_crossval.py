@@ -54,7 +54,7 @@ def test_killed_twice_ends_like_an_undisturbed_one(two_folds, start, capsys):
         log = read_checkpoint(model_folder(two_folds) / f"fold_{fold}" / "checkpoint_final.pth")["logging"]
         assert (row["fold"], row["state"], row["epoch"], row["num_epochs"]) == (fold, "finished", 3, 3)
         assert row["loss"] == pytest.approx(log["train_losses"][-1], abs=1e-4)
-        assert row["dice"] == pytest.approx(log["mean_fg_dice"][-1], abs=1e-4)
+        assert row["pseudo_dice"] == pytest.approx(log["mean_fg_dice"][-1], abs=1e-4)
 
     capsys.readouterr()
     main([*CROSSVAL, "--dry-run"])
