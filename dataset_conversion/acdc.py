@@ -19,7 +19,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from dataset_conversion.cases import Case, Content
 from dataset_conversion.found import Found
-from dataset_conversion.image_files import copy_grid, grid_difference, read_image
+from dataset_conversion.image_files import copy_grid, grid_difference, read_volume
 from dataset_conversion.release import load_release
 from dataset_conversion.release_files import by_key, list_files, nothing_found, only_one
 from nnunet_sfma.errors import UserError
@@ -106,7 +106,7 @@ def _read(path: Path) -> tuple[sitk.Image, list[str]]:
     shown = sitk.ProcessObject.GetGlobalWarningDisplay()
     sitk.ProcessObject.SetGlobalWarningDisplay(False)
     try:
-        image = read_image(path)
+        image = read_volume(path)
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
     header = nibabel.load(path).header

@@ -21,7 +21,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from dataset_conversion.cases import Case, Content
 from dataset_conversion.found import Found
-from dataset_conversion.image_files import copy_grid, grid_difference, read_image
+from dataset_conversion.image_files import copy_grid, grid_difference, read_volume
 from dataset_conversion.release import load_release
 from dataset_conversion.release_files import by_key, in_pairs, is_testing, list_files, nothing_found, only_one
 from nnunet_sfma.errors import UserError
@@ -119,10 +119,10 @@ def _subject(scan: str, layout: Layout) -> str:
 
 
 def _load(image_path: Path, mask_paths: tuple[Path, ...]) -> Content:
-    image = read_image(image_path)
+    image = read_volume(image_path)
     union = np.zeros(image.GetSize()[::-1], np.uint8)
     for path in mask_paths:
-        mask = read_image(path)
+        mask = read_volume(path)
         difference = grid_difference(mask, image)
         if difference:
             raise UserError(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import SimpleITK as sitk  # noqa: N813
 
-from dataset_conversion.image_files import read_image
+from dataset_conversion.image_files import read_volume
 
 
 class Content(NamedTuple):
@@ -72,4 +72,4 @@ class Case:
 
 
 def _load_files(images: tuple[Path, ...], label: Path | None) -> Content:
-    return Content([read_image(path) for path in images], read_image(label) if label else None)
+    return Content([read_volume(path) for path in images], read_volume(label) if label else None)

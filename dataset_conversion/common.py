@@ -20,7 +20,9 @@ import SimpleITK as sitk  # noqa: N813
 from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
 from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
 
+from dataset_conversion.axes import order_of_axes, with_notes_on_axes
 from dataset_conversion.cases import Case, Content, Piece
+from dataset_conversion.complete import check_complete, write_checksums
 from dataset_conversion.image_files import (
     copy_grid,
     describe_grid,
@@ -30,6 +32,7 @@ from dataset_conversion.image_files import (
     write_image,
 )
 from dataset_conversion.masks import with_whole_numbers
+from dataset_conversion.refused import Refused, raise_if_refused
 from dataset_conversion.shipped_folds import write_folds
 from dataset_conversion.whole_folder import all_or_nothing
 from nnunet_sfma import __version__
@@ -85,7 +88,8 @@ def write_dataset(
     _check_cases(cases, test_cases, target)
     request = _request(cases, test_cases, [options, channel_names, labels, file_ending])
     if os.path.lexists(target) and not overwrite:
-        _check_all_is_there(target, request)
+        declared = {"channel_names": channel_names, "labels": labels, "file_ending": file_ending}
+        check_complete(target, request, declared)
         print(f"{target} is complete, made from these files with these options; nothing to do.")
         return target
     jobs = [(case, "Tr") for case in cases] + [(case, "Ts") for case in test_cases]
@@ -97,6 +101,7 @@ def write_dataset(
             raise UserError(f"None of the training cases has a lesion, so nothing is left to write to {target.name}.")
         _write_dataset_json(folder, target.name, channel_names, labels, n_training, file_ending, about or {})
         _write_provenance(folder, target.name, written, options, request)
+        write_checksums(folder, {name: digest for each in written for name, digest in each.written.items()})
         on_folds = write_folds(folder, target.name)
     print("\n".join([_closing_message(target, written), *on_folds]))
     return target
@@ -119,18 +124,24 @@ class _Written:
 
     Attributes:
         identifiers: the nnU-Net cases that came of it, several if it was cut.
+        empty: those of them whose label is empty.
         foreground: how much is labelled: cubic millimetres, or pixels of a picture; None without a label.
+        axes: the order of a volume's axes; None for a picture.
         grid: of the volume that was cut.
         sha256: by source file.
+        written: checksums of the files that were written, by path in the data set.
     """
 
     case: Case
     split: str
     identifiers: list[str]
+    empty: list[str]
     foreground: float | None
+    axes: str | None
     notes: list[str]
     grid: dict | None
     sha256: dict[Path, str]
+    written: dict[str, str]
 
     @property
     def empty_label(self) -> bool:
@@ -197,26 +208,6 @@ def _stat(path: Path) -> tuple:
     return path.name, found.st_size, int(found.st_mtime)
 
 
-def _check_all_is_there(target: Path, request: str) -> None:
-    try:
-        provenance = json.loads((target / "provenance.json").read_text())
-        same, files = provenance["request"] == request, provenance["files"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{target} already exists; say --overwrite to replace it, or choose another id.") from None
-    if not same:
-        raise UserError(
-            f"{target} already exists, made from other files or with other options; say --overwrite to replace it, or "
-            "choose another id."
-        )
-    found = _count_files(target)
-    for folder, count in files.items():
-        if found.get(folder, 0) < count:
-            raise UserError(
-                f"{target} already exists, but {folder} holds {found.get(folder, 0)} of {count} files; say --overwrite "
-                "to convert again."
-            )
-
-
 def _count_files(folder: Path) -> dict[str, int]:
     return {sub.name: sum(1 for _ in os.scandir(sub)) for sub in sorted(folder.iterdir()) if sub.is_dir()}
 
@@ -225,37 +216,66 @@ def _count_files(folder: Path) -> dict[str, int]:
 
 
 def _write_cases(spec: _Spec, jobs: list[tuple[Case, str]], processes: int, title: str) -> list[_Written]:
-    """All cases, in the order of ``jobs``."""
+    """All cases, in the order of ``jobs``; those that fail a check are named together at the end."""
     for split in {split for _, split in jobs}:
         (spec.folder / f"images{split}").mkdir()
-    return list(in_parallel(_write_case, [(spec, case, split) for case, split in jobs], processes, title))
+    results = list(in_parallel(_write_case, [(spec, case, split) for case, split in jobs], processes, title))
+    raise_if_refused([each for each in results if isinstance(each, Refused)], len(jobs))
+    return with_notes_on_axes(results)
 
 
-def _write_case(spec: _Spec, case: Case, split: str) -> _Written:
-    content = _checked(case, Content(*case.load()), spec)
-    if content.label is None and split == "Tr":
-        raise UserError(f"{case} has no label; every training case needs one.")
+def _write_case(spec: _Spec, case: Case, split: str) -> _Written | Refused:
+    try:
+        content = _checked(case, Content(*case.load()), spec)
+        if content.label is None and split == "Tr":
+            raise UserError(f"{case} has no label; every training case needs one.")
+    except UserError as error:
+        return Refused.because(error, case)
     pieces = spec.cut(content) if spec.cut else [Piece("", content.images, content.label)]
-    identifiers = [_write_piece(spec, f"{case.identifier}{piece.suffix}", split, piece) for piece in pieces]
+    identifiers, empty, paths = [], [], []
+    for piece in pieces:
+        identifiers.append(f"{case.identifier}{piece.suffix}")
+        paths += _write_piece(spec, identifiers[-1], split, piece)
+        empty += identifiers[-1:] if piece.label is not None and _is_empty(piece.label) else []
     for kind, extra in content.extras.items():
-        write_image(extra, _made(spec.folder / f"{kind}{split}") / f"{case.identifier}{spec.file_ending}")
-    foreground = None if content.label is None else _foreground(content.label)
-    grid = describe_grid(content.images[0]) if spec.cut else None
-    checksums = {path: sha256(path) for path in case.sources}
-    return _Written(case, split, identifiers, foreground, list(content.notes), grid, checksums)
+        paths.append(_made(spec.folder / f"{kind}{split}") / f"{case.identifier}{spec.file_ending}")
+        write_image(extra, paths[-1])
+    return _Written(
+        case,
+        split,
+        identifiers,
+        empty,
+        foreground=None if content.label is None else _foreground(content.label),
+        axes=order_of_axes(content.images[0]),
+        notes=list(content.notes),
+        grid=describe_grid(content.images[0]) if spec.cut else None,
+        sha256={path: sha256(path) for path in case.sources},
+        written={path.relative_to(spec.folder).as_posix(): sha256(path) for path in paths},
+    )
 
 
-def _write_piece(spec: _Spec, identifier: str, split: str, piece: Piece) -> str:
-    for index, image in enumerate(piece.images):
-        write_image(image, spec.folder / f"images{split}" / f"{identifier}_{index:04d}{spec.file_ending}")
+def _write_piece(spec: _Spec, identifier: str, split: str, piece: Piece) -> list[Path]:
+    """Returns the files that were written."""
+    paths = [
+        spec.folder / f"images{split}" / f"{identifier}_{index:04d}{spec.file_ending}"
+        for index in range(len(piece.images))
+    ]
+    images = list(piece.images)
     if piece.label is not None:
-        write_image(piece.label, _made(spec.folder / f"labels{split}") / f"{identifier}{spec.file_ending}")
-    return identifier
+        paths.append(_made(spec.folder / f"labels{split}") / f"{identifier}{spec.file_ending}")
+        images.append(piece.label)
+    for image, path in zip(images, paths, strict=True):
+        write_image(image, path)
+    return paths
 
 
 def _made(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     return folder
+
+
+def _is_empty(label: sitk.Image) -> bool:
+    return not sitk.GetArrayViewFromImage(label).any()
 
 
 def _foreground(label: sitk.Image) -> float:
@@ -376,7 +396,7 @@ def _case_entry(written: _Written, root: Path | None) -> dict:
 def _closing_message(target: Path, written: list[_Written]) -> str:
     count = Counter(split for each in written for split in [each.split] * len(each.identifiers))
     test = f" and {count['Ts']} test" if count["Ts"] else ""
-    empty = [each.case.identifier for each in written if each.empty_label]
+    empty = [identifier for each in written for identifier in each.empty]
     lines = [f"Wrote {count['Tr']} training{test} cases to {target}; {len(empty)} with an empty label{_some(empty)}."]
     left_out = [each.case.identifier for each in written if not each.identifiers]
     if left_out:

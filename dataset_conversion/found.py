@@ -9,6 +9,7 @@ from pathlib import Path
 from dataset_conversion.cases import Case, Content, Piece
 from dataset_conversion.common import write_dataset
 from dataset_conversion.folds import N_FOLDS
+from dataset_conversion.image_files import is_utf8
 from dataset_conversion.release import Release
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.sentences import first_few
@@ -23,6 +24,7 @@ class Found:
         problems: what keeps it from being converted, a clause each that names file and remedy.
         notes: what the user should know, a sentence each.
         options: how it is to be converted, for provenance.
+        count: how many nnU-Net cases will come of a case, or may come at most; read from its header.
         cases: for training.
         test_cases: never part of a training fold.
     """
@@ -38,6 +40,7 @@ class Found:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     options: dict = field(default_factory=dict)
+    count: Callable[[Case], int] = lambda case: 1
     file_ending: str = ".nii.gz"
 
     @property
@@ -64,10 +67,7 @@ class Found:
 
 
 def _unusable(path: Path) -> str | None:
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        # ITK would end the whole program.
+    if not is_utf8(path):
         return f"the name {os.fsencode(path)!r} is not UTF-8 (rename that file or folder)"
     if not path.exists():
         return f"{path} is a link that points nowhere"
@@ -129,6 +129,17 @@ def describe(found: Found) -> list[str]:
         lacking = f" ({total - count} missing{names and f': {names}'})" if count < total else ""
         lines.append(f"  {part}: {count} of {total}{lacking or (' (more than published)' if count > total else '')}")
     return lines + [f"  Note: {note}" for note in found.notes]
+
+
+def planned_sentence(found: Found) -> str:
+    """How many cases a conversion would write.
+
+    Raises:
+        UserError: if the header of an image that has to be read for it is damaged.
+    """
+    training, test = (sum(map(found.count, cases)) for cases in (found.cases, found.test_cases))
+    some = "up to " if found.options.get("paper_slices") == "lesion" else ""
+    return f"Would write {some}{training} training and {some if test else ''}{test} test cases."
 
 
 def to_json(found: Found) -> str:

@@ -31,20 +31,49 @@ grid may disagree by a few 1e-4.
 """
 
 
+def is_utf8(path: Path) -> bool:
+    """Return whether a path is UTF-8; of another one ITK would end the whole program."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def read_volume(path: Path) -> sitk.Image:
+    """Read an image of one number for each voxel, as :func:`read_image` does.
+
+    Raises:
+        UserError: if it has several (colours, vectors), or as :func:`read_image`.
+    """
+    image = read_image(path)
+    components = image.GetNumberOfComponentsPerPixel()
+    if components != 1:
+        raise UserError(
+            f"The image {path} has {components} numbers for each voxel, such as colours, where one is expected; "
+            "replace it by the released file or exclude the case."
+        )
+    return image
+
+
 def read_image(path: Path) -> sitk.Image:
     """Read an image and make sure that the file holds all of it.
 
     ITK reads a truncated NIfTI file without complaint, leaves the missing voxels to chance, and turns NaN into 0.
 
     Raises:
-        UserError: if the file is missing, is not an image, is truncated or damaged, or holds NaN or infinite voxels.
+        UserError: if the file is missing, is not an image, is truncated or damaged, has a name that is not UTF-8, or
+            holds complex numbers, NaN or infinite voxels.
     """
+    _check_name(path)
     if not path.is_file():
         raise UserError(f"The file {path} does not exist; check that the download is complete.")
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise UserError(f"The image {path} cannot be read ({_reason(error)}); replace it by an intact copy.") from error
+    if image.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
+        raise UserError(f"The image {path} holds complex numbers; save their magnitude or exclude the case.")
     problem = _nifti_problem(path, image)
     if problem:
         raise UserError(f"The image {path} {problem}; replace it by an intact copy or exclude the case.")
@@ -55,8 +84,9 @@ def write_image(image: sitk.Image, path: Path) -> None:
     """Write an image and read it back: on a full disk ITK's NIfTI writer leaves a short file and raises nothing.
 
     Raises:
-        UserError: if the file does not hold the image, its grid included, afterwards.
+        UserError: if the file's name is not UTF-8, or it does not hold the image, its grid included, afterwards.
     """
+    _check_name(path)
     try:
         sitk.WriteImage(image, str(path), useCompression=True)
         _sync(path)
@@ -118,6 +148,11 @@ def settled_grid(image: sitk.Image) -> sitk.Image:
 def format_values(values: Sequence[float]) -> str:
     """Numbers in brackets, six digits each."""
     return "(" + ", ".join(f"{value:.6g}" for value in values) + ")"
+
+
+def _check_name(path: Path) -> None:
+    if not is_utf8(path):
+        raise UserError(f"The name {os.fsencode(path)!r} is not UTF-8: rename that file or folder.")
 
 
 def _failed_write(path: Path, reason: str) -> UserError:

@@ -19,7 +19,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from dataset_conversion.cases import Case, Content
 from dataset_conversion.found import Found
-from dataset_conversion.image_files import read_image
+from dataset_conversion.image_files import read_volume
 from dataset_conversion.masks import mask_of_volume
 from dataset_conversion.release import load_release
 from dataset_conversion.release_files import list_files, nothing_found
@@ -144,12 +144,12 @@ def _case(session: Path, files: dict[str, Path], channels: tuple[str, ...]) -> C
 
 
 def _load(images: tuple[Path, ...], mask_path: Path) -> Content:
-    mask, notes = mask_of_volume(read_image(mask_path))
-    return Content([read_image(path) for path in images], mask, notes=notes)
+    mask, notes = mask_of_volume(read_volume(mask_path))
+    return Content([read_volume(path) for path in images], mask, notes=notes)
 
 
 def _load_flair(flair: Path, dwi: Path, mask: Path) -> Content:
     """FLAIR on DWI's grid; 0 outside FLAIR's field of view."""
-    image, grid = sitk.Cast(read_image(flair), sitk.sitkFloat32), read_image(dwi)
-    label, notes = mask_of_volume(read_image(mask))
+    image, grid = sitk.Cast(read_volume(flair), sitk.sitkFloat32), read_volume(dwi)
+    label, notes = mask_of_volume(read_volume(mask))
     return Content([sitk.Resample(image, grid, sitk.Transform(), sitk.sitkLinear, 0.0)], label, notes=notes)

@@ -5,7 +5,6 @@ linearly, labels by the nearest neighbour, both with pixel centres aligned, so t
 comes back unchanged. The grid of each volume is kept in ``provenance.json``, from which :func:`stack` restores volumes.
 """
 
-import json
 import re
 import shutil
 from collections import defaultdict
@@ -17,11 +16,12 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from tqdm import tqdm
 
-from dataset_conversion.cases import Content, Piece
+from dataset_conversion.cases import Case, Content, Piece
 from dataset_conversion.found import Found
 from dataset_conversion.image_files import read_image, write_image
-from dataset_conversion.raw_dataset import DAMAGED
+from dataset_conversion.raw_dataset import PROVENANCE
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.json_files import read_json
 
 SIZE = 256
 RESAMPLING = "image: linear, label: nearest, pixel centres aligned"
@@ -39,6 +39,7 @@ def prepare(found: Found, slices: str) -> "partial[Iterator[Piece]]":
         slices: ``all``, or ``lesion`` for those with a lesion; test volumes without a label are cut whole.
     """
     found.dataset_name += f"_slices{SIZE}" + ("_lesion" if slices == "lesion" else "")
+    found.count = number_of_slices
     found.options |= {"paper_slices": slices, "axis": "x", "size": SIZE, "resampling": RESAMPLING}
     if slices == "lesion":
         found.notes.append(CHOSEN_BY_LABEL)
@@ -61,6 +62,21 @@ def cut(content: Content, slices: str = "all") -> Iterator[Piece]:
             [_resized(image[:, :, x].astype(np.float32), (SIZE, SIZE), sitk.sitkLinear) for image in images],
             None if label is None else _resized(label[:, :, x], (SIZE, SIZE), sitk.sitkNearestNeighbor),
         )
+
+
+def number_of_slices(case: Case) -> int:
+    """Return how many slices a volume has along X, from the header of the last of its files; all have one grid.
+
+    Raises:
+        UserError: if the file is no image.
+    """
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(case.sources[-1]))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError:
+        raise UserError(f"The image {case.sources[-1]} cannot be read; replace it by an intact copy.") from None
+    return reader.GetSize()[0]
 
 
 def stack(predictions: Path, dataset: Path, output: Path) -> list[Path]:
@@ -124,13 +140,11 @@ def _resized(array: np.ndarray, shape: tuple[int, int], interpolation: int) -> s
 
 
 def _sliced_cases(dataset: Path) -> dict[str, dict]:
-    try:
-        cases = json.loads((dataset / "provenance.json").read_text())["cases"]
-        sliced = {case: entry for case, entry in cases.items() if "slices" in entry}
-    except DAMAGED:
-        sliced = {}
+    other = f"{dataset} does not consist of slices: give the data set that --paper-slices wrote with -d"
+    provenance = read_json(dataset / "provenance.json", PROVENANCE, advice=other, missing=f"{other}.")
+    sliced = {case: entry for case, entry in provenance["cases"].items() if "slices" in entry and "grid" in entry}
     if not sliced:
-        raise UserError(f"{dataset} does not consist of slices: give the data set that --paper-slices wrote with -d.")
+        raise UserError(f"{other}.")
     return sliced
 
 
@@ -147,6 +161,9 @@ def _predicted(predictions: Path, cases: dict[str, dict]) -> dict[str, dict[int,
     if not given:
         raise UserError(f"{predictions} holds no predicted slices (*_x000.nii.gz); predict the slices first.")
     for case, slices in given.items():
+        beyond = max(slices) - int(cases[case]["grid"]["size"][0])
+        if beyond >= 0:
+            raise UserError(f"{case} has a slice {max(slices)} but no such column in its grid: convert the data again.")
         missing = len(cases[case]["slices"]) - len(slices)
         if missing:
             raise UserError(f"{missing} of {len(cases[case]['slices'])} slices of {case} are missing in {predictions}.")

@@ -1,14 +1,59 @@
 """A raw data set and what its ``provenance.json`` tells of its cases: whom they show, and what folds should balance."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from dataset_conversion.release import Release, load_release
+from dataset_conversion.release import Release, load_release, release_names
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.json_files import BARE_NAME, read_json
 
-DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError)
+INCOMPLETE = "is no complete raw data set"
+OPTIONAL_TEXT = {"type": ["string", "null"]}
+DATASET = {
+    "type": "object",
+    "required": ["file_ending"],
+    "properties": {"file_ending": {"type": "string", "pattern": r"^(\.[A-Za-z0-9]{1,10}){1,3}$"}},
+}
+LENGTHS = {"type": "array", "minItems": 3, "maxItems": 3, "items": {"type": "number", "exclusiveMinimum": 0}}
+GRID = {
+    "type": "object",
+    "required": ["size", "spacing", "origin", "direction"],
+    "properties": {
+        "size": {**LENGTHS, "items": {"type": "integer", "minimum": 1, "maximum": 4096}},
+        "spacing": LENGTHS,
+        "origin": {**LENGTHS, "items": {"type": "number"}},
+        "direction": {"type": "array", "minItems": 9, "maxItems": 9, "items": {"type": "number"}},
+    },
+}
+CASE = {
+    "type": "object",
+    "required": ["split", "subject", "part", "stratum", "foreground"],
+    "properties": {
+        "split": {"enum": ["Tr", "Ts"]},
+        "subject": {"type": "string"},
+        "part": {"type": "string"},
+        "stratum": OPTIONAL_TEXT,
+        "foreground": {"type": ["number", "null"], "minimum": 0},
+        "slices": {"type": "array", "items": BARE_NAME},
+        "grid": GRID,
+    },
+}
+PROVENANCE = {
+    "type": "object",
+    "required": ["options", "cases"],
+    "properties": {
+        "options": {
+            "type": "object",
+            "properties": {
+                "release": {"enum": [None, *release_names()]},
+                "layout": OPTIONAL_TEXT,
+                "paper_slices": {"enum": [None, "all", "lesion"]},
+            },
+        },
+        "cases": {"type": "object", "propertyNames": BARE_NAME, "additionalProperties": CASE},
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -49,21 +94,22 @@ def read_raw_dataset(folder: Path) -> RawDataset:
     Raises:
         UserError: if it is not there, or ``dataset.json`` or ``provenance.json`` is damaged.
     """
-    provenance = folder / "provenance.json"
-    try:
-        file_ending = json.loads((folder / "dataset.json").read_text())["file_ending"]
-        if not provenance.is_file():
-            return RawDataset(folder, file_ending, _cases_alone(folder, file_ending), [], subjects_known=False)
-        entries = json.loads(provenance.read_text())
-        options, training = entries["options"], members(entries["cases"], "Tr")
-        test = members(entries["cases"], "Ts")
-        release, layout, slices = (options.get(key) for key in ("release", "layout", "paper_slices"))
-        facts = load_release(release) if release else None
-        if facts:
-            facts.totals[layout]  # a layout that is none is damage
-    except DAMAGED as error:
-        raise UserError(f"{folder} is no complete raw data set ({error!r}): convert it again.") from None
+    file_ending = _entries(folder / "dataset.json", DATASET)["file_ending"]
+    if not (folder / "provenance.json").is_file():
+        return RawDataset(folder, file_ending, _cases_alone(folder, file_ending), [], subjects_known=False)
+    entries = _entries(folder / "provenance.json", PROVENANCE)
+    options, training = entries["options"], members(entries["cases"], "Tr")
+    test = members(entries["cases"], "Ts")
+    release, layout, slices = (options.get(key) for key in ("release", "layout", "paper_slices"))
+    facts = load_release(release) if release else None
+    if facts and layout not in facts.totals:
+        raise UserError(f"{folder} {INCOMPLETE} (provenance.json has '{layout}' for the layout): convert it again.")
     return RawDataset(folder, file_ending, training, test, facts, layout, slices)
+
+
+def _entries(path: Path, schema: dict) -> dict:
+    missing = f"{path.parent} {INCOMPLETE} (there is no {path.name}): convert it again."
+    return read_json(path, schema, advice=f"the folder {INCOMPLETE}, convert it again", missing=missing)
 
 
 def members(cases: Mapping[str, dict], split: str) -> list[Member]:

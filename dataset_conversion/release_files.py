@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from dataset_conversion.image_files import is_utf8
 from dataset_conversion.release import Release, load_release, release_names
 from nnunet_sfma.errors import UserError
 
@@ -17,6 +18,8 @@ def list_files(source: Path, release: Release) -> list[Path]:
         UserError: if the source is no folder or holds no file.
     """
     source = Path(source)
+    if not is_utf8(source):
+        raise UserError(f"The name {os.fsencode(source)!r} is not UTF-8: rename that folder.")
     if not source.is_dir():
         raise UserError(f"The source {source} is not a folder; give the one with the unpacked {release.name} release.")
     found = sorted(_walk(source))

@@ -14,7 +14,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from dataset_conversion.cases import Case, Content
 from dataset_conversion.found import Found
-from dataset_conversion.image_files import copy_grid, format_values, read_image
+from dataset_conversion.image_files import copy_grid, format_values, read_volume
 from dataset_conversion.masks import with_whole_numbers
 from dataset_conversion.release import load_release
 from dataset_conversion.release_files import by_key, in_pairs, is_testing, list_files, nothing_found, only_one
@@ -61,7 +61,7 @@ def find(source: Path, labels: str = "transunet") -> Found:
 
 
 def _load(image_path: Path, label_path: Path, label_map: str) -> Content:
-    label = with_whole_numbers(read_image(label_path))
+    label = with_whole_numbers(read_volume(label_path))
     original = sitk.GetArrayViewFromImage(label)
     table = _table(label_map)
     unknown = [value for value in np.unique(original).tolist() if value not in range(len(table))]
@@ -71,7 +71,7 @@ def _load(image_path: Path, label_path: Path, label_map: str) -> Content:
             "defined; replace it by the released file."
         )
     mapped = sitk.GetImageFromArray(table[original.astype(np.intp)])
-    return Content([read_image(image_path)], copy_grid(mapped, label))
+    return Content([read_volume(image_path)], copy_grid(mapped, label))
 
 
 def _table(label_map: str) -> np.ndarray:

@@ -157,13 +157,13 @@ def _convert_release(args: argparse.Namespace) -> None:
 
 
 def _dry_run(found, as_json: bool) -> None:
-    from dataset_conversion.found import describe, problems_sentence, to_json
+    from dataset_conversion.found import describe, planned_sentence, problems_sentence, to_json
 
     print(to_json(found) if as_json else "\n".join(describe(found)))
     if found.all_problems:
         raise UserError(problems_sentence(found))
     if not as_json:
-        print(f"  Would write {len(found.cases)} training and {len(found.test_cases)} test cases.")
+        print(f"  {planned_sentence(found)}")
 
 
 def _cut(args: argparse.Namespace, found):

@@ -323,6 +323,69 @@ def test_target_that_lost_something(raw, case, lost):
     assert lost == "provenance.json" or lost.split("/")[0] in sentence
 
 
+def cut_in_half(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+FAULTS = {
+    "labelsTr/a.nii.gz is empty": lambda target: (target / "labelsTr/a.nii.gz").write_bytes(b""),
+    "imagesTr/b_0000.nii.gz was changed": lambda target: cut_in_half(target / "imagesTr/b_0000.nii.gz"),
+    "labelsTr/b.nii.gz was changed": lambda target: shutil.copy(
+        target / "labelsTr/a.nii.gz", target / "labelsTr/b.nii.gz"
+    ),
+    "dataset.json is missing": lambda target: (target / "dataset.json").unlink(),
+    "dataset.json is damaged": lambda target: cut_in_half(target / "dataset.json"),
+    "dataset.json has other labels": lambda target: change_labels(target / "dataset.json"),
+    "SHA256SUMS is damaged": lambda target: cut_in_half(target / "SHA256SUMS"),
+}
+
+
+def change_labels(path):
+    path.write_text(json.dumps({**json.loads(path.read_text()), "labels": {"background": 0, "tumour": 1}}))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_target_whose_files_are_not_what_was_written(raw, case, mask, fault):
+    cases = [case("a"), case("b", label=mask(empty=True))]
+    FAULTS[fault](write_dataset(5, "Test", cases, DWI, LABELS))
+    sentence = fails(raw, cases)
+    assert fault in sentence and "not as it was converted" in sentence and "--overwrite" in sentence
+    target = write_dataset(5, "Test", cases, DWI, LABELS, overwrite=True)
+    assert write_dataset(5, "Test", cases, DWI, LABELS) == target
+
+
+def test_all_files_at_fault_are_named(raw, case):
+    cases = [case("a"), case("b")]
+    target = write_dataset(5, "Test", cases, DWI, LABELS)
+    for name in ("labelsTr/a.nii.gz", "labelsTr/b.nii.gz"):
+        (target / name).write_bytes(b"")
+    assert "(labelsTr/a.nii.gz is empty, labelsTr/b.nii.gz is empty)" in fails(raw, cases)
+
+
+def test_checksums_are_those_of_sha256sum(raw, case):
+    target = write_dataset(5, "Test", [case("a")], DWI, LABELS)
+    lines = [f"{hashlib.sha256((target / name).read_bytes()).hexdigest()}  {name}" for name in written(target)]
+    assert (target / "SHA256SUMS").read_text().splitlines() == lines and len(lines) == 2
+
+
+def written(target):
+    return sorted(path.relative_to(target).as_posix() for path in target.rglob("*.nii.gz"))
+
+
+def test_data_set_of_an_earlier_version_is_checked_as_far_as_it_can_be(raw, case, capsys):
+    """It has no checksums: a file that can be read to its end is taken for the one that was written."""
+    cases = [case("a"), case("b")]
+    target = write_dataset(5, "Test", cases, DWI, LABELS)
+    (target / "SHA256SUMS").unlink()
+    write_dataset(5, "Test", cases, DWI, LABELS)
+    assert "is complete" in capsys.readouterr().out
+    cut_in_half(target / "imagesTr/a_0000.nii.gz")
+    (target / "labelsTr/b.nii.gz").write_bytes(b"")
+    assert "(imagesTr/a_0000.nii.gz is damaged, labelsTr/b.nii.gz is empty)" in fails(raw, cases)
+    (target / "labelsTr/b.nii.gz").unlink()
+    assert "labelsTr holds 1 of 2 files" in fails(raw, cases)
+
+
 def test_leftovers_of_a_killed_conversion_do_not_hinder(raw, case, capsys):
     left = raw / ".Dataset005_Test.unfinished"
     (left / "imagesTr").mkdir(parents=True)
@@ -460,6 +523,61 @@ def test_flipped_bit(raw, case, volume, mask):
     broken[len(broken) // 2] ^= 0x10
     made.sources[0].write_bytes(broken)
     assert str(made.sources[0]) in fails(raw, [made])
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_all_damaged_files_and_wrong_cases_are_named_in_one_run(raw, case, mask, processes):
+    cases = [case(name, label=mask(value=7) if name == "c" else None) for name in "abcd"]
+    damaged = [*cases[0].sources, cases[3].sources[1]]
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[:-9])
+    sentence = fails(raw, cases, processes=processes)
+    assert sentence.startswith("3 of 4 cases cannot be converted: (1) The image ") and "(4) " in sentence
+    assert all(f"The image {path} is damaged" in sentence for path in damaged)
+    assert "Case c (c_image0.nii.gz, c_mask.nii.gz) has the label values (7)" in sentence
+
+
+def test_of_many_damaged_files_twenty_are_named(raw, case):
+    cases = [case(f"c{number}") for number in range(11)]
+    for each in cases:
+        for path in each.sources:
+            path.write_bytes(b"404")
+    sentence = fails(raw, cases)
+    assert "11 of 11 cases" in sentence and "(20) " in sentence and "(21)" not in sentence and "And 2 more." in sentence
+
+
+def turned(image):
+    """The same volume with its axes in another order: z, x, y."""
+    return sitk.PermuteAxes(image, [2, 0, 1])
+
+
+def test_volumes_in_another_order_of_axes_are_named(raw, case, volume, mask, capsys):
+    odd = case("b", turned(volume()), turned(mask()))
+    target = write_dataset(5, "Test", [case("a"), odd, case("c")], DWI, LABELS, test_cases=[case("t")])
+    note = "the axes of its images lie in the order SRA, those of 3 other cases in the order RAS"
+    assert f"1 cases (b): {note}" in capsys.readouterr().out
+    notes = {
+        name: entry["notes"] for name, entry in json.loads((target / "provenance.json").read_text())["cases"].items()
+    }
+    assert note in notes.pop("b")[0] and set(map(tuple, notes.values())) == {()}
+
+
+def test_axes_that_only_run_the_other_way_are_no_other_order(raw, case, volume, mask, capsys):
+    flipped = case("b", volume()[::-1, :, ::-1], mask()[::-1, :, ::-1])
+    write_dataset(5, "Test", [case("a"), flipped], DWI, LABELS)
+    assert "in the order" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("kind", ["complex numbers", "3 numbers for each voxel"])
+def test_voxels_that_are_no_single_real_numbers(raw, case, volume, which, kind):
+    made = case()
+    real = volume()
+    write(
+        sitk.RealAndImaginaryToComplex(real, real) if kind == "complex numbers" else sitk.Compose(real, real, real),
+        made.sources[which],
+    )
+    assert f"{made.sources[which]} h" in (sentence := fails(raw, [made])) and kind in sentence
 
 
 def other_grid(image, prop):

@@ -472,6 +472,25 @@ def test_name_that_is_not_utf8_is_refused(raw, source, dataset):
     assert "not UTF-8" in sentence and r"\xfcbung" in sentence and "rename" in sentence
 
 
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_source_whose_own_name_is_not_utf8_is_refused(raw, source, more):
+    tree = TREES["isic2018"]
+    root = tree.build(source)
+    named = os.fsdecode(os.fsencode(source) + b"/\xfcbung")
+    os.rename(root, named)
+    sentence = refused(raw, tree, named, *more)
+    assert "not UTF-8" in sentence and r"\xfcbung" in sentence and "rename" in sentence
+
+
+def test_nnunet_raw_whose_name_is_not_utf8_is_refused(source, tmp_path, monkeypatch):
+    tree = TREES["synapse"]
+    raw = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xfcbung"))
+    raw.mkdir()
+    monkeypatch.setenv("nnUNet_raw", str(raw))
+    sentence = refused(raw, tree, tree.build(source))
+    assert "not UTF-8" in sentence and r"\xfcbung" in sentence and names(raw) == []
+
+
 def test_folder_of_something_else_tells_what_was_expected(tree, raw, source):
     save(picture_mask(), source / "holiday.jpg")
     sentence = refused(raw, tree, source)

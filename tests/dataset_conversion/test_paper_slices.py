@@ -13,7 +13,7 @@ from dataset_conversion.common import write_dataset
 from dataset_conversion.paper_slices import SIZE, cut, stack
 from nnunet_sfma.cli import main
 from nnunet_sfma.errors import UserError
-from tests.dataset_conversion.releases import write
+from tests.dataset_conversion.releases import voxels, write
 
 LABELS = {"background": 0, "lesion": 1}
 SHAPE = (9, 14, 11)
@@ -170,6 +170,43 @@ def test_command_names_slices_and_resampling(raw, tmp_path, build_isles):
     options = json.loads((folder / "provenance.json").read_text())["options"]
     assert options["axis"] == "x" and options["size"] == 256 and "nearest" in options["resampling"]
     assert len(list((folder / "labelsTr").iterdir())) == 14
+
+
+def test_empty_labels_are_counted_as_they_were_written(sliced, capsys):
+    """Not by volume: each of the two has lesions, and three slices without."""
+    folder = sliced()
+    empty = [p.name.removesuffix(".nii.gz") for p in sorted((folder / "labelsTr").iterdir()) if not voxels(p).any()]
+    assert len(empty) == 6
+    assert f"Wrote 22 training cases to {folder}; 6 with an empty label ({', '.join(empty[:5])}, ...)." in (
+        capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize(("more", "count"), [([], "14"), (["--slices", "lesion"], "up to 14")])
+def test_dry_run_announces_slices(raw, tmp_path, build_isles, capsys, more, count):
+    main(["convert", "isles2022", str(build_isles(tmp_path)), "--paper-slices", "--dry-run", *more])
+    assert f"Would write {count} training and 0 test cases." in capsys.readouterr().out
+
+
+def test_slices_of_two_patients_get_a_fold_for_each(raw, tmp_path, build_isles, capsys):
+    main(["convert", "isles2022", str(build_isles(tmp_path)), "-d", "6", "--paper-slices", "-np", "1"])
+    folds = json.loads((raw / "Dataset006_ISLES2022_slices256" / "splits_final.json").read_text())
+    sides = [[{case.split("_")[0] for case in fold[side]} for side in ("train", "val")] for fold in folds]
+    assert sorted(sides, key=str) == [
+        [{"strokecase0001"}, {"strokecase0002"}],
+        [{"strokecase0002"}, {"strokecase0001"}],
+    ]
+    said = capsys.readouterr().out
+    assert "2 subjects are too few for five folds" in said and "--scheme five-fold" not in said
+
+
+def test_slice_outside_its_volume_ends_in_one_sentence(sliced, tmp_path):
+    folder = sliced()
+    provenance = json.loads((folder / "provenance.json").read_text())
+    provenance["cases"]["c1"]["grid"]["size"][0] = 4
+    (folder / "provenance.json").write_text(json.dumps(provenance))
+    with pytest.raises(UserError, match="c1 has a slice 10 but no such column"):
+        stack(folder / "labelsTr", folder, tmp_path / "out")
 
 
 def test_slices_need_paper_slices(raw, tmp_path, build_isles):
