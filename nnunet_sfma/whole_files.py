@@ -1,17 +1,22 @@
 """Predictions that a process left cut off when it was killed; nnU-Net takes any file that is there for finished."""
 
 import gzip
+import math
 import zlib
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import nibabel
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.workers import in_parallel
 
 BLOCK = 2**20
+GIPL_HEADER = 256
 FILES_WORTH_A_PROCESS = 250  # reading as many takes about as long as starting it
 
 
@@ -41,15 +46,28 @@ def remove_cut_off(paths: Sequence[Path], reader: type[BaseReaderWriter], proces
 def is_whole(path: Path, reader: type[BaseReaderWriter]) -> bool:
     """Whether a prediction can be read to its end.
 
-    A compressed file tells by its checksum. ITK does not look at it: it reads a NIfTI that was cut off without a word.
+    A compressed file tells by its checksum, an uncompressed one by its size. ITK looks at neither: it reads a NIfTI
+    that was cut off without a word.
     """
     if path.name.endswith(".gz"):
         return path.stat().st_size > 0 and _gzip_is_whole(path)
     try:
-        reader().read_seg(str(path))
+        if path.suffix == ".nii":
+            np.asarray(nibabel.load(path).dataobj)
+        else:
+            reader().read_seg(str(path))
     except Exception:  # each reader has its own
         return False
-    return True
+    return path.suffix != ".gipl" or path.stat().st_size >= GIPL_HEADER + _bytes_of_voxels(path)
+
+
+def _bytes_of_voxels(path: Path) -> int:
+    """How many bytes the header of a file announces."""
+    header = sitk.ImageFileReader()
+    header.SetFileName(str(path))
+    header.ReadImageInformation()
+    voxel = sitk.Image([1] * header.GetDimension(), header.GetPixelID())
+    return math.prod(header.GetSize()) * voxel.GetSizeOfPixelComponent()
 
 
 def _gzip_is_whole(path: Path) -> bool:

@@ -39,8 +39,21 @@ def find_cases(folder: Path, ending: str, channels: Sequence[str], plans: dict) 
     return cases
 
 
+def files_by_case(folder: Path, ending: str) -> Mapping[str, list[Path]]:
+    """The files of each case in a folder, in the order of their channels; names that are no case's are left out."""
+    found = defaultdict(list)
+    for path in sorted(folder.iterdir()):
+        if match := _file_name(ending).fullmatch(path.name):
+            found[match[1]].append(path)
+    return found
+
+
+def _file_name(ending: str) -> re.Pattern:
+    return re.compile(rf"([^.].*)_(\d{{4}}){re.escape(ending)}")
+
+
 def _channels_by_case(folder: Path, ending: str) -> Mapping[str, set[int]]:
-    pattern = re.compile(rf"([^.].*)_(\d{{4}}){re.escape(ending)}")
+    pattern = _file_name(ending)
     names = [path.name for path in folder.iterdir() if path.name.endswith(ending)]
     strange = sorted(name for name in names if not pattern.fullmatch(name))
     if strange:

@@ -5,11 +5,29 @@ import json
 import zipfile
 from pathlib import Path
 
+from nnunet_sfma.crossval.images import files_by_case
 from nnunet_sfma.crossval.predictions import BEFORE_POSTPROCESSING, DESCRIPTIONS, Prediction
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.files import replace_text, sha256
+from nnunet_sfma.json_files import read_json
 from nnunet_sfma.trainers.checkpoints import FINAL
 
+# size and age of a file; records of today hold it for each channel, older ones for the first channel alone
+STATE = {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 2}
+STATES = {"type": "array", "items": STATE}
+RECORD = {
+    "type": "object",
+    "properties": {
+        # what --overwrite removes: files of these names, so nothing that leads out of the folder
+        "images": {
+            "type": "object",
+            "propertyNames": {"pattern": r"^[^./][^/]*$"},
+            "additionalProperties": {"anyOf": [STATE, STATES]},
+        },
+        "checkpoints": {"type": "object", "additionalProperties": {"type": "string"}},
+        "finished": {"type": "boolean"},
+    },
+}
 NNUNETS_RECORD = "predict_from_raw_data_args.json"
 WORDS = {
     "dataset": "of another data set",
@@ -31,6 +49,9 @@ def refuse_others(prediction: Prediction, overwrite: bool) -> None:
     Raises:
         UserError: if that is so.
     """
+    inner = prediction.output / BEFORE_POSTPROCESSING
+    if inner.is_symlink():  # what is written to and removed from it would lie elsewhere
+        raise UserError(f"{inner} is a link: remove it, or choose another folder with -o.")
     if prediction.record.is_file():
         if not overwrite:
             _refuse_different(prediction)
@@ -65,7 +86,7 @@ def adopt(prediction: Prediction) -> None:
                 path.replace(prediction.predicted / path.name)
     then, now = made_by.get("images", {}), _images(prediction)
     for case in prediction.cases:
-        if case in then and then[case] != now[case]:
+        if case in then and not _is_same(then[case], now[case]):
             print(f"The image of {case} was changed: it is predicted again.")
             for folder in _folders(prediction):
                 (folder / f"{case}{prediction.ending}").unlink(missing_ok=True)
@@ -77,7 +98,9 @@ def remember(prediction: Prediction, is_finished: bool = False) -> None:
     Raises:
         UserError: if it cannot be written.
     """
-    about = {**_describe(prediction), "finished": is_finished, "images": _images(prediction)}
+    # a prediction is of the images as they were when it began, whatever became of them since
+    images = _read(prediction.record).get("images") if is_finished and prediction.record.is_file() else None
+    about = {**_describe(prediction), "finished": is_finished, "images": images or _images(prediction)}
     replace_text(prediction.record, json.dumps(about, indent=2) + "\n")
 
 
@@ -144,15 +167,21 @@ def _fingerprint(checkpoint: Path) -> str:
     return hashlib.sha256(repr(entries).encode()).hexdigest()
 
 
-def _images(prediction: Prediction) -> dict[str, list]:
-    """Size and age of the first file of each case."""
-    paths = [prediction.images / f"{case}_0000{prediction.ending}" for case in prediction.cases]
-    states = [path.stat() for path in paths]
-    return {case: [state.st_size, state.st_mtime_ns] for case, state in zip(prediction.cases, states, strict=True)}
+def _images(prediction: Prediction) -> dict[str, list[list[int]]]:
+    """Size and age of every file of each case."""
+    files = files_by_case(prediction.images, prediction.ending)
+    return {case: [_state(path) for path in files[case]] for case in prediction.cases}
+
+
+def _state(path: Path) -> list[int]:
+    state = path.stat()
+    return [state.st_size, state.st_mtime_ns]
+
+
+def _is_same(then: list, now: list[list[int]]) -> bool:
+    """Whether the files of a case are those of then, of which an older record knows the first alone."""
+    return then == (now if then and isinstance(then[0], list) else now[0])
 
 
 def _read(path: Path) -> dict:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
-        raise UserError(f"{path} is damaged: remove it and the predictions beside it.") from None
+    return read_json(path, RECORD, advice="remove it and the predictions beside it")

@@ -9,7 +9,6 @@ from pathlib import Path
 from nnunetv2.utilities.file_path_utilities import folds_tuple_to_string
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_sfma.crossval import job_log
 from nnunet_sfma.crossval.images import find_cases
 from nnunet_sfma.crossval.models import Model, split_of
 from nnunet_sfma.crossval.results import is_newer
@@ -57,7 +56,7 @@ class Prediction:
 
     @property
     def record(self) -> Path:
-        """The file that says what made the predictions; its age is that of the last look at all of them."""
+        """The file that says what made the predictions."""
         return self.output / f"{self.identifier}.json"
 
     @property
@@ -91,16 +90,21 @@ class Prediction:
         there = set(os.listdir(self.predicted)) if self.predicted.is_dir() else set()
         return sum(f"{case}{self.ending}" in there for case in self.cases)
 
-    def remove_cut_off(self, paths: Sequence[Path]) -> None:
-        """Remove those of the files that are there, but not whole."""
-        reader = PlansManager(read_plans(self.model.folder / "plans.json")).image_reader_writer_class
-        remove_cut_off([path for path in paths if path.is_file()], reader, self.processes)
+    @cached_property
+    def _known_as_whole(self) -> set[tuple]:
+        """Files that this process has read to their end, with size and age: they are not read again."""
+        return set()
 
-    def remove_new_cut_off(self, paths: Sequence[Path], log: Path) -> None:
-        """The same for those that were written since all were looked at, unless the last command ended well."""
-        if job_log.exit_code(log) != 0 and self.record.is_file():
-            since = self.record.stat().st_mtime
-            self.remove_cut_off([path for path in paths if path.is_file() and path.stat().st_mtime >= since])
+    def remove_cut_off(self, paths: Sequence[Path]) -> None:
+        """Remove those of the files that are there, but not whole, however the command that wrote them ended.
+
+        ITK does not notice that a disk is full.
+        """
+        states = {path: _state(path) for path in paths if path.is_file()}
+        unknown = {path: state for path, state in states.items() if state not in self._known_as_whole}
+        reader = PlansManager(read_plans(self.model.folder / "plans.json")).image_reader_writer_class
+        removed = remove_cut_off(list(unknown), reader, self.processes)
+        self._known_as_whole.update(unknown[path] for path in unknown.keys() - set(removed))
 
 
 class Files:
@@ -121,11 +125,12 @@ class Files:
         return self.prediction
 
     def prepare(self) -> None:
-        """Remove what a killed command left cut off."""
-        self.prediction.remove_new_cut_off(self.files, self.log)
+        """Remove what the last command left cut off."""
+        self.prediction.remove_cut_off(self.files)
 
     def next_command(self) -> list[str] | None:
-        """The command, or None if there is nothing left to do."""
+        """The command, or None if there is nothing left to do: if all files are there and whole."""
+        self.prepare()
         return None if self.is_finished() else self.command()
 
     def stamp(self) -> object:
@@ -252,6 +257,11 @@ def in_parts(prediction: Prediction, number: int) -> list[Part]:
         raise UserError("With nnUNet_npp=0 and nnUNet_nps=0 nnU-Net knows no parts: unset them, or give --parts 1.")
     number = min(number, len(prediction.cases))
     return [Part(prediction, index, number) for index in range(number)]
+
+
+def _state(path: Path) -> tuple:
+    state = path.stat()
+    return path, state.st_size, state.st_mtime_ns
 
 
 def _plans(model: Model) -> dict:

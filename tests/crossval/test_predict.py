@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from nnunet_sfma.crossval.images import find_cases
 from nnunet_sfma.crossval.models import Model
 from nnunet_sfma.crossval.predict import prepare
 from nnunet_sfma.crossval.prediction_record import remember
-from nnunet_sfma.crossval.predictions import Prediction, find_prediction, in_parts
+from nnunet_sfma.crossval.predictions import Postprocessing, Prediction, find_prediction, in_parts
 from nnunet_sfma.whole_files import remove_cut_off
 from tests.conftest import TINY_NETWORKS, Workspace
 
@@ -296,15 +296,71 @@ def test_overwrite_removes_all_predictions(trained: Workspace, out: Path):
     prepare(one_fold, overwrite=False)
 
 
-def test_what_a_killed_part_left_cut_off_is_predicted_again(trained: Workspace, out: Path):
+@pytest.mark.parametrize("end", ["", "[ended with exit code 0]\n"])
+def test_what_a_part_left_cut_off_is_predicted_again(trained: Workspace, out: Path, end: str):
+    """Whether it was killed, or ended well on a disk that was full."""
     part = in_parts(_find_prediction(trained, out, "0", "1"), 2)[1]
     assert part.next_command() is None
-    part.log.write_text("$ python -m nnunet_sfma.prediction\n")
+    part.log.write_text(f"$ python -m nnunet_sfma.prediction\n{end}")
     cut_off = part.files[2]
     cut_off.write_bytes(cut_off.read_bytes()[:-20])
-    part.prepare()
     assert part.next_command() == part.command()
     assert [path for path in part.files if not path.exists()] == [cut_off]
+
+
+def test_what_the_postprocessing_left_empty_on_a_full_disk_is_made_again(trained: Workspace, out: Path):
+    job = Postprocessing(_find_prediction(trained, out, "0", "1"))
+    assert job.next_command() is None
+    job.log.write_text("$ nnUNetv2_apply_postprocessing\n[ended with exit code 0]\n")
+    job.files[3].write_bytes(b"")
+    assert job.next_command() == job.command()
+    assert [path for path in job.files if not path.exists()] == [job.files[3]]
+
+
+def test_disk_that_was_full_for_a_while(trained: Workspace, expected: Path, arguments: list[str], small_disk: Path):
+    """ITK writes what it has room for, and nnU-Net ends well."""
+    images = _images(trained)
+    arguments[arguments.index("-o") + 1] = str(small_disk)
+    few = small_disk.parent / "images"
+    few.mkdir()
+    for case in CASES[:2]:
+        shutil.copy2(images / f"{case}_0000.nii.gz", few)
+    prediction = [*arguments, "-i", str(few)]
+    main(prediction)  # so that what comes first has its room
+    for case in CASES[2:6]:
+        shutil.copy2(images / f"{case}_0000.nii.gz", few)
+    with (small_disk / "filler").open("wb") as filler, contextlib.suppress(OSError):
+        filler.truncate(0)
+        filler.write(bytes(_free_bytes(small_disk) - 4 * _block(small_disk)))
+    with pytest.raises(SystemExit, match="Not finished: part 1 of 1"):
+        main(prediction)
+    assert all(path.stat().st_size for path in small_disk.rglob("*.nii.gz"))
+    (small_disk / "filler").unlink()
+    main(prediction)
+    assert _different(small_disk / "before_postprocessing", expected, CASES[:6]) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte, with the logs elsewhere."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a small file system can only be mounted by root")
+    (tmp_path / "logs").mkdir()
+    (folder / "logs").symlink_to(tmp_path / "logs")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def _free_bytes(folder: Path) -> int:
+    state = os.statvfs(folder)
+    return state.f_bavail * state.f_frsize
+
+
+def _block(folder: Path) -> int:
+    return os.statvfs(folder).f_frsize
 
 
 def test_model_that_was_trained_again_or_lost_its_postprocessing_is_another(
@@ -373,7 +429,15 @@ def test_second_driver_is_refused(out: Path, arguments: list[str], monkeypatch: 
 
 @pytest.mark.parametrize(
     ("reader", "ending"),
-    [("SimpleITKIO", ".nii.gz"), ("SimpleITKIO", ".mha"), ("NaturalImage2DIO", ".png"), ("Tiff3DIO", ".tif")],
+    [
+        ("SimpleITKIO", ".nii.gz"),
+        ("SimpleITKIO", ".nii"),
+        ("SimpleITKIO", ".mha"),
+        ("SimpleITKIO", ".nrrd"),
+        ("SimpleITKIO", ".gipl"),
+        ("NaturalImage2DIO", ".png"),
+        ("Tiff3DIO", ".tif"),
+    ],
 )
 def test_cut_off_files_are_recognised(reader: str, ending: str, tmp_path: Path):
     from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
@@ -426,9 +490,9 @@ def _dry_run(arguments: list[str], capsys: pytest.CaptureFixture) -> list[str]:
     return capsys.readouterr().out.splitlines()
 
 
-def _different(folder: Path, expected: Path) -> list[str]:
+def _different(folder: Path, expected: Path, cases: Sequence[str] = CASES) -> list[str]:
     """The cases whose files are not the same, byte for byte."""
-    _, different, missing = filecmp.cmpfiles(folder, expected, [f"{case}.nii.gz" for case in CASES], shallow=False)
+    _, different, missing = filecmp.cmpfiles(folder, expected, [f"{case}.nii.gz" for case in cases], shallow=False)
     return [*different, *missing]
 
 

@@ -1,6 +1,7 @@
 """A tiny model of two folds, and images that are larger and smaller than its patch."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,3 +70,16 @@ def _write_images(workspace: Workspace) -> None:
             image = sitk.GetImageFromArray(np.tile(array, (1, 2, 2))[1:][:slices, :rows, :columns])
             image.SetSpacing(original.GetSpacing())
             sitk.WriteImage(image, str(images_of(workspace) / f"{case}_{channel:04d}.nii.gz"))
+
+
+def copy_images(workspace: Workspace, folder: Path) -> Path:
+    """The test images in another folder, to be changed."""
+    return Path(shutil.copytree(images_of(workspace), folder))
+
+
+def write_masks(paths: Sequence[Path], images: Path) -> None:
+    """Empty masks of the images, in place of predictions."""
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        image = sitk.ReadImage(str(images / path.name.replace(".nii.gz", "_0000.nii.gz")))
+        sitk.WriteImage(sitk.Cast(image * 0, sitk.sitkUInt8), str(path))
