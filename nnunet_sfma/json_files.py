@@ -5,6 +5,7 @@ In these schemas a number is finite, and an integer is written without a point o
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,14 @@ from jsonschema.validators import extend
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.sentences import shortened
 
+LONE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 DEFAULT_ADVICE = "restore it, or make it again"
 MISSING_ADVICE = "check the path, or make it again"
 
 # the name of a file in the folder of the file that mentions it: nothing that leads out of that folder
 BARE_NAME = {"type": "string", "pattern": r"^(?!\.{1,2}$)[^/\\\x00-\x1f\x7f]{1,200}$"}
+# what stands in tables and on terminals: no line breaks, no escape sequences
+ONE_LINE = {"type": "string", "pattern": r"^[^\x00-\x1f\x7f-\x9f]*$", "maxLength": 5000}
 STRINGS = {"type": "array", "items": {"type": "string"}}
 
 
@@ -69,16 +73,25 @@ def parse_json(text: str, schema: dict | None = None, *, source: str, advice: st
     """
     try:
         content = json.loads(text)
+        if LONE_SURROGATE.search(text):
+            json.dumps(content, ensure_ascii=False).encode()
         if schema is not None:
             check_content(content, schema, source=source, advice=advice)
     except json.JSONDecodeError as wrong:
         place = f"line {wrong.lineno}, column {wrong.colno}"
         raise UserError(f"{source} is damaged ({place}: {wrong.msg}): {advice}.") from None
+    except UnicodeEncodeError:
+        raise UserError(f"{source} is damaged (half of a surrogate pair, which is no character): {advice}.") from None
     except ValueError as wrong:  # a number with more digits than Python converts
         raise UserError(f"{source} is damaged ({wrong}): {advice}.") from None
     except RecursionError:
         raise UserError(f"{source} is damaged (nested too deeply): {advice}.") from None
     return content
+
+
+def valid(content: Any, schema: dict) -> bool:
+    """Return whether a value fits a schema."""
+    return Validator(schema).is_valid(content)
 
 
 def check_content(content: Any, schema: dict, *, source: str, within: str = "", advice: str = DEFAULT_ADVICE) -> None:

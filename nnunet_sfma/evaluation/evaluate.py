@@ -1,5 +1,6 @@
 """``nnunet-sfma evaluate``: measure every case once, apply the conventions, aggregate, and write it down."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Sequence
@@ -11,18 +12,26 @@ from nnunet_sfma import __version__
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.conventions import Conventions
 from nnunet_sfma.evaluation.environment import hardware, versions
-from nnunet_sfma.evaluation.evaluation_file import FORMAT, NAME, read_evaluation, to_json
+from nnunet_sfma.evaluation.evaluation_file import NAME, read_evaluation, to_json
 from nnunet_sfma.evaluation.lesions import detection_by_size
-from nnunet_sfma.evaluation.measure import EvaluatedCase, Measuring, measure_case
+from nnunet_sfma.evaluation.measure import MEASURED, EvaluatedCase, Measuring, measure_case
 from nnunet_sfma.evaluation.metrics import METRICS, OBJECTS, class_metrics, ious, mean, unit_of
+from nnunet_sfma.evaluation.model_cost import count_cost
+from nnunet_sfma.evaluation.schema import FORMAT
 from nnunet_sfma.evaluation.sources import Source, if_there
 from nnunet_sfma.evaluation.summary import summarise
 from nnunet_sfma.evaluation.tables import cases_csv, summary_csv
 from nnunet_sfma.files import replace_texts, sha256
+from nnunet_sfma.json_files import parse_json
 from nnunet_sfma.nnunet_folders import make_writable_folder
 from nnunet_sfma.workers import in_parallel
 
 CACHE = "measurements.jsonl"
+CACHED = {
+    "type": "object",
+    "required": ["key", "measured"],
+    "properties": {"key": {"type": "string"}, "measured": MEASURED},
+}
 SIZE_EDGES = {"ml": (0, 0.1, 1, 10), "pixel": (0, 100, 1000, 10000)}
 
 
@@ -84,14 +93,12 @@ def _measure(cases: Sequence[EvaluatedCase], how: Measuring, cache: Path, proces
 
 
 def _read_cache(path: Path) -> dict[str, dict]:
-    """What earlier runs measured; a line that an interrupted one left unfinished is passed over."""
+    """What earlier runs measured; a line that is unfinished or not ours is passed over."""
     known = {}
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
-        try:
-            entry = json.loads(line)
-            known[entry["key"]] = dict(entry["measured"])
-        except (ValueError, KeyError, TypeError):
-            continue
+        with contextlib.suppress(UserError):
+            entry = parse_json(line, CACHED, source=str(path))
+            known[entry["key"]] = entry["measured"]
     return known
 
 
@@ -139,7 +146,7 @@ def _assemble(source: Source, conventions: Conventions, how: Measuring, measured
         "written_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "name": source.name,
         "dataset": _dataset(source, how, volume_unit),
-        "model": _model(source),
+        "model": _model(source, how),
         "conventions": chosen,
         "convention": f"{conventions}" + (f", slice_axis={how.slice_axis}" if "slice_axis" in chosen else ""),
         "convention_texts": conventions.texts(),
@@ -212,11 +219,10 @@ def _detection(cases: list[dict], classes: list[str], unit: str) -> dict:
 
 def _dataset(source: Source, how: Measuring, volume_unit: str) -> dict:
     options = source.provenance.get("options") or {}
-    channels = source.dataset_json.get("channel_names", source.dataset_json.get("modality", {}))
     return {
         "name": source.dataset_name,
         "file_ending": source.dataset_json["file_ending"],
-        "channels": list(channels.values() if isinstance(channels, dict) else channels),
+        "channels": _channels(source),
         "classes": list(how.classes),
         "class_labels": how.classes,
         "background_label": 0,
@@ -228,7 +234,12 @@ def _dataset(source: Source, how: Measuring, volume_unit: str) -> dict:
     }
 
 
-def _model(source: Source) -> dict | None:
+def _channels(source: Source) -> list[str]:
+    names = source.dataset_json.get("channel_names", source.dataset_json.get("modality", {}))
+    return list(names.values() if isinstance(names, dict) else names)
+
+
+def _model(source: Source, how: Measuring) -> dict | None:
     resolved = source.resolved()
     if resolved is None:
         return None
@@ -245,6 +256,7 @@ def _model(source: Source) -> dict | None:
         "batch_size": resolved["batch_size"],
         "spacing": resolved["spacing"],
         "normalization": resolved["normalization_schemes"],
+        "cost": count_cost(architecture, len(_channels(source)), resolved["patch_size"], how.classes),
     }
 
 

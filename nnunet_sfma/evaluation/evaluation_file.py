@@ -5,10 +5,11 @@ import math
 from pathlib import Path
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.evaluation.schema import EVALUATION
+from nnunet_sfma.json_files import read_json
 
 NAME = "evaluation.json"
-FORMAT = 1
-BLOCKS = ("dataset", "model", "conventions", "metrics", "split", "folds", "missing", "cases", "summary", "versions")
+ADVICE = "make it again with nnunet-sfma evaluate"
 
 
 def to_json(evaluation: dict) -> str:
@@ -23,20 +24,28 @@ def read_evaluation(path: Path) -> dict:
         path: the file, the folder it lies in, or the model's folder.
 
     Raises:
-        UserError: if it is not there or damaged.
+        UserError: if it is not there, damaged or of another release.
     """
     path = Path(path)
     places = [path, path / NAME, path / "evaluation" / NAME]
     file = next((place for place in places if place.is_file()), None)
     if file is None:
         raise UserError(f"There is no {NAME} in {path}: make it with nnunet-sfma evaluate.")
-    try:
-        evaluation = json.loads(file.read_text(encoding="utf-8"))
-        if evaluation["format"] != FORMAT or not all(key in evaluation for key in BLOCKS):
-            raise ValueError
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise UserError(f"{file} is damaged or of another release: make it again with nnunet-sfma evaluate.") from None
+    evaluation = read_json(file, EVALUATION, advice=ADVICE)
+    _refuse_contradictions(evaluation, file)
     return {**evaluation, "path": str(file.absolute())}
+
+
+def _refuse_contradictions(evaluation: dict, file: Path) -> None:
+    """The parts of an evaluation name the same classes."""
+    classes = set(evaluation["dataset"]["classes"])
+    named = {"dataset.class_labels": evaluation["dataset"]["class_labels"]}
+    named |= {f"cases[{number}].classes": case["classes"] for number, case in enumerate(evaluation["cases"])}
+    if evaluation["summary"]:
+        named["summary.classes"] = evaluation["summary"]["classes"]
+    for place, entries in named.items():
+        if set(entries) != classes:
+            raise UserError(f"{file} is damaged ({place}: other classes than in dataset.classes): {ADVICE}.")
 
 
 def _plain(value):

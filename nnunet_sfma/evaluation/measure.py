@@ -22,6 +22,20 @@ VERSION = 2
 FLAT_SPACING = 998
 """A picture's spacing along the axis that it does not have, in those of its own; nnU-Net's readers say 999."""
 GRID_TOLERANCE = 1e-3
+COUNTED = {"type": "object", "required": ["counts", "slices", "empty_slices"]}
+MEASURED = {
+    "type": "object",
+    "required": ["spacing", "shape", "reference_sha256", "classes", "background"],
+    "properties": {
+        "classes": {
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": {**COUNTED, "required": [*COUNTED["required"], "diagonal", "pixel_diagonal"]},
+        },
+        "background": COUNTED,
+    },
+}
+"""What :func:`measure_case` returned at another time, as JSON Schema."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,13 @@
 
 from collections.abc import Callable, Iterable
 
+from nnunet_sfma.json_files import valid
+
 NOT_RECORDED = "not recorded"
+RECIPE = {
+    "required": ["num_epochs", "optimizer", "initial_lr", "lr_schedule", "dice_weight", "ce_weight", "pretrained"],
+    "properties": {key: {"type": "number"} for key in ("initial_lr", "dice_weight", "ce_weight")},
+}
 NNUNETS = "nnU-Net's"
 
 
@@ -114,8 +120,11 @@ def _network(evaluation: dict) -> str:
 
 
 def _training_block(evaluation: dict) -> dict | None:
-    """Of the plan; empty for a trainer of nnU-Net's, None where the model is not known."""
-    return None if evaluation["model"] is None else evaluation["model"]["training"] or {}
+    """Of the plan; empty for a trainer of nnU-Net's, None where the model is not known or the block is not ours."""
+    block = {} if evaluation["model"] is None else evaluation["model"]["training"] or {}
+    if evaluation["model"] is None or (block and not valid(block, RECIPE)):
+        return None
+    return block
 
 
 def _convention(key: str) -> Callable[[dict], str]:

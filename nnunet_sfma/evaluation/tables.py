@@ -3,8 +3,7 @@
 Every row names its conventions.
 """
 
-import csv
-import io
+from nnunet_sfma.csv_text import to_csv
 
 
 def cases_csv(evaluation: dict) -> str:
@@ -25,7 +24,7 @@ def cases_csv(evaluation: dict) -> str:
         for case in evaluation["cases"]
         for name, metrics in [*case["classes"].items(), ("mean", case["mean"])]
     ]
-    return _csv(header, rows)
+    return to_csv(header, rows)
 
 
 def summary_csv(evaluation: dict) -> str:
@@ -37,7 +36,7 @@ def summary_csv(evaluation: dict) -> str:
         for name, metrics in [*summary["classes"].items(), ("mean", summary["mean"])]
         for key, statistics in metrics.items()
     ]
-    return _csv(["model", "class", "metric", *columns, "convention"], rows)
+    return to_csv(["model", "class", "metric", *columns, "convention"], rows)
 
 
 def describe(evaluation: dict) -> str:
@@ -84,11 +83,3 @@ def _spread(statistics: dict | None, mean: str, deviation: str) -> str:
     if statistics is None or statistics[mean] is None:
         return ""
     return f"{statistics[mean]:.3f}" + ("" if statistics[deviation] is None else f" ± {statistics[deviation]:.3f}")
-
-
-def _csv(header: list[str], rows: list[list]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()

@@ -8,11 +8,32 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from nnunet_sfma.errors import UserError
-from nnunet_sfma.files import replace_text
+from nnunet_sfma.files import replace_text, write_beside
+from nnunet_sfma.json_files import ONE_LINE, read_json
 from nnunet_sfma.nnunet_folders import make_writable_folder
 
 LIST_NAME = "explain.json"
-TEXTS = ("file", "case", "title", "caption", "network")
+ADVICE = "remove its folder and explain its cases again"
+# a list may come from elsewhere, and what it names is shown and removed
+PICTURE = {"type": "string", "pattern": r"^[0-9]{1,9}\.png$"}
+FIGURE = {
+    "file": PICTURE,
+    "case": ONE_LINE,
+    "slice": {"type": "integer", "minimum": 0},
+    "title": ONE_LINE,
+    "caption": ONE_LINE,
+    "network": ONE_LINE,
+}
+FIGURES = {
+    "type": "object",
+    "required": ["figures"],
+    "properties": {
+        "figures": {
+            "type": "array",
+            "items": {"type": "object", "required": list(FIGURE), "properties": FIGURE},
+        }
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -69,26 +90,19 @@ def read_figures(folder: Path) -> list[dict]:
     """The entries of ``explain.json``; none where there is no such file.
 
     Raises:
-        UserError: if it is damaged.
+        UserError: if it is damaged, or names a file that ``nnunet-sfma explain`` does not write.
     """
     path = folder / LIST_NAME
-    if not path.exists():
-        return []
-    try:
-        figures = json.loads(path.read_text(encoding="utf-8"))["figures"]
-        if all(isinstance(figure[key], str) for figure in figures for key in TEXTS):
-            return figures
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise UserError(f"{path} is damaged: remove its folder and explain its cases again.")
+    return read_json(path, FIGURES, advice=ADVICE)["figures"] if path.exists() else []
 
 
 def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
+    new = None
     try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
+        new = write_beside(path, content)
+        os.replace(new, path)
     except OSError as error:
         raise UserError(f"Could not write {path} ({error.strerror}): make room or choose another place.") from error
     finally:
-        partial.unlink(missing_ok=True)
+        if new:
+            new.unlink(missing_ok=True)

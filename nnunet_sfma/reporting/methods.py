@@ -1,8 +1,6 @@
 """How the figures came about: folds, conventions, versions, machines and what the networks cost."""
 
-import json
 from collections.abc import Sequence
-from functools import cache
 
 from nnunet_sfma.reporting.models import Model
 from nnunet_sfma.reporting.tables import Column, Table, decimals, words
@@ -56,7 +54,7 @@ def origin_table(models: Sequence[Model]) -> Table:
 
 
 def cost_table(models: Sequence[Model]) -> Table | None:
-    """Parameters and multiply-adds of every network whose architecture is known."""
+    """Parameters and multiply-adds of every network, as they were counted with the evaluation."""
     from nnunet_sfma.networks.cost import CONVENTION
 
     rows = [_cost_row(model) for model in models if model.evaluation["model"]]
@@ -71,7 +69,10 @@ def cost_table(models: Sequence[Model]) -> Table | None:
     )
     if not rows:
         return None
-    return Table("cost", "What the networks cost", columns, tuple(rows), (f"How it is counted: {CONVENTION}.",))
+    notes = [f"How it is counted: {CONVENTION}."]
+    if any(row[3] is None for row in rows):
+        notes.append("What is left out was not counted with the evaluation: evaluate again.")
+    return Table("cost", "What the networks cost", columns, tuple(rows), tuple(notes))
 
 
 def _side_by_side(name: str, caption: str, first: str, models: Sequence[Model], entries: Sequence[dict]) -> Table:
@@ -120,31 +121,8 @@ def _times(sides: Sequence[float]) -> str:
 
 
 def _cost_row(model: Model) -> tuple:
-    dataset, trained = model.evaluation["dataset"], model.evaluation["model"]
-    shape = (len(dataset["channels"]), *trained["patch_size"])
-    cost = _measure(json.dumps(trained["architecture"]), shape, _outputs(dataset))
-    measured = (cost.parameters / 1e6, cost.conv_macs / 1e9, cost.matmul_macs / 1e9) if cost else (None,) * 3
-    return (model.label, trained["network"], _times(shape), *measured, trained["batch_size"])
-
-
-def _outputs(dataset: dict) -> int:
-    """Channels of the network's output, as nnU-Net counts them: regions, or labels with the background."""
-    labels = dataset["class_labels"].values()
-    return len(labels) if any(len(several) > 1 for several in labels) else len(labels) + 1
-
-
-@cache
-def _measure(architecture: str, shape: tuple[int, ...], outputs: int):
-    import torch
-
-    from nnunet_sfma.errors import UserError
-    from nnunet_sfma.networks.cost import measure_cost
-    from nnunet_sfma.trainers.complete_plans import build_network, fit_to_patch
-
-    try:
-        with torch.device("meta"):
-            network = build_network(fit_to_patch(json.loads(architecture), shape[1:]), shape[0], outputs)
-        return measure_cost(network, shape)
-    # a report of a network that is not installed here is still a report
-    except (UserError, ImportError, RuntimeError, NotImplementedError):
-        return None
+    trained = model.evaluation["model"]
+    cost = trained.get("cost")
+    shape = cost["input"] if cost else (len(model.evaluation["dataset"]["channels"]), *trained["patch_size"])
+    counted = (cost["parameters"] / 1e6, cost["conv_macs"] / 1e9, cost["matmul_macs"] / 1e9) if cost else (None,) * 3
+    return (model.label, trained["network"], _times(shape), *counted, trained["batch_size"])

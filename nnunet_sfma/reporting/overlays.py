@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from nnunet_sfma.files import sha256
 from nnunet_sfma.reporting.cases import dice_of, typical_cases
 from nnunet_sfma.reporting.images import jpeg_uri, png_uri
 from nnunet_sfma.reporting.models import Model
@@ -93,6 +94,7 @@ def _draw(model: Model, word: str, case: dict, marks: Sequence[Mark]) -> Overlay
     title = f"{word}: {case['case']}"
     dice = _dice_sentence(case)
     try:
+        _refuse_other_reference(case)
         reference, prediction = (_read_labels(case[part], model) for part in ("reference", "prediction"))
         if reference.shape != prediction.shape:
             raise _UnreadableError(f"{case['prediction']} has another shape than its label.")
@@ -157,6 +159,19 @@ def telling_slice(kinds: np.ndarray, axis: int) -> int:
 
 class _UnreadableError(Exception):
     """A file that the report has to do without; its text is the sentence that says so."""
+
+
+def _refuse_other_reference(case: dict) -> None:
+    """An evaluation may come from elsewhere: only a label that it was made with leads to files of this disk."""
+    path = Path(case["reference"])
+    if not path.is_file():
+        raise _UnreadableError(f"{path} is not there any more.")
+    try:
+        same = sha256(path) == case.get("reference_sha256")
+    except OSError as error:
+        raise _UnreadableError(f"{path} could not be read.") from error
+    if not same:
+        raise _UnreadableError(f"{path} is not the label that was evaluated.")
 
 
 def _read_labels(path: str, model: Model) -> np.ndarray:

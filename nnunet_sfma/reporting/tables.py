@@ -1,10 +1,10 @@
 """One table, many formats: what the page shows and what the files beside it hold come from the same object."""
 
-import csv
-import io
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+from nnunet_sfma import csv_text
 
 ABSENT = "–"
 LATEX = {
@@ -116,14 +116,12 @@ def to_markdown(table: Table) -> str:
 
 def to_csv(table: Table) -> str:
     """The table for further work: every value in a column of its own, with all digits."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([f"{column.title} {part}".strip() for column in table.columns for part in column.parts or ("",)])
-    for row in table.rows:
-        writer.writerow(
-            [value for column, cell in zip(table.columns, row, strict=True) for value in _values(column, cell)]
-        )
-    return stream.getvalue()
+    header = [f"{column.title} {part}".strip() for column in table.columns for part in column.parts or ("",)]
+    rows = [
+        [value for column, cell in zip(table.columns, row, strict=True) for value in _values(column, cell)]
+        for row in table.rows
+    ]
+    return csv_text.to_csv(header, rows)
 
 
 def to_latex(table: Table) -> str:

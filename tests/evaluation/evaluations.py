@@ -130,6 +130,7 @@ def _case(
         "subject": f"subject_{subject:03d}",
         "prediction": f"/results/{model.replace(' / ', '__')}/{case}.nii.gz",
         "reference": f"/preprocessed/gt_segmentations/{case}.nii.gz",
+        "reference_sha256": f"{zlib.crc32(case.encode()):064x}",
         "images": [f"/raw/imagesTr/{case}_0000.nii.gz"],
         "spacing": [4.0, 0.9, 0.9],
         "shape": [5, 40, 32],

@@ -440,6 +440,44 @@ def test_slices_lie_along_the_axis_of_the_plans(folders):
         refuse_incomparable([along_x, {**along_z, "cases": elsewhere, "dataset": along_x["dataset"]}])
 
 
+def with_network(folders: list[str], name: str, arguments: dict, imports: tuple[str, ...] = ()) -> dict | None:
+    """The cost that an evaluation stores of plans that lie beside the predictions."""
+    architecture = {"network_class_name": name, "arch_kwargs": arguments, "_kw_requires_import": list(imports)}
+    configuration = {**PLANS["configurations"]["2d"], "patch_size": [16, 16], "architecture": architecture}
+    Path(folders[1], "plans.json").write_text(json.dumps({**PLANS, "configurations": {"2d": configuration}}))
+    return run(folders)["model"]["cost"]
+
+
+def test_the_network_is_counted_unless_it_is_a_strangers(folders, tmp_path):
+    arguments = {
+        "n_stages": 2,
+        "features_per_stage": [4, 8],
+        "conv_op": "torch.nn.modules.conv.Conv2d",
+        "kernel_sizes": [[3, 3], [3, 3]],
+        "strides": [[1, 1], [2, 2]],
+        "n_conv_per_stage": [1, 1],
+        "n_conv_per_stage_decoder": [1],
+        "conv_bias": True,
+    }
+    cost = with_network(
+        folders, "dynamic_network_architectures.architectures.unet.PlainConvUNet", arguments, ("conv_op",)
+    )
+    # two encoder stages, the transposed convolution, the decoder stage, three outputs
+    weights = (9 * 1 * 4, 9 * 4 * 8, 4 * 8 * 4, 9 * 8 * 4, 4 * 3)
+    positions = (16 * 16, 8 * 8, 8 * 8, 16 * 16, 16 * 16)
+    assert cost == {
+        "input": [1, 16, 16],
+        "parameters": sum(weights) + 4 + 8 + 4 + 4 + 3,
+        "conv_macs": sum(weight * times for weight, times in zip(weights, positions, strict=True)),
+        "matmul_macs": 0,
+    }
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    hostile = {"filename": str(victim), "filemode": "w", "force": True}
+    assert with_network(folders, "logging.basicConfig", hostile) is None
+    assert victim.read_text() == "mine"
+
+
 def test_other_labels_of_the_same_cases_are_not_compared(folders, tmp_path):
     first = run(folders)
     shutil.copytree(folders[3], tmp_path / "other")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
+from nnunet_sfma.files import sha256
 from tests.evaluation.evaluations import make_evaluation
 
 SHAPE = (4, 24, 20)
@@ -35,6 +36,7 @@ def make_with_images(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
             fold["curves"] = fold["curves"] if curves else {}
         for number, case in enumerate(evaluation["cases"]):
             case["reference"] = str(folder / "reference.nii.gz")
+            case["reference_sha256"] = sha256(folder / "reference.nii.gz")
             # another spelling of the same file: two evaluations of the very same predictions are refused
             case["prediction"] = str(folder / ("./" * number + "prediction.nii.gz"))
             case["images"] = [str(folder / "image_0000.nii.gz")]
