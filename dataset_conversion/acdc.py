@@ -75,7 +75,7 @@ def _infos(files: list[Path], found: Found) -> dict[str, dict[str, str]]:
     """The entries of each patient's ``Info.cfg``; one that lacks ED or ES is a problem."""
     infos = {}
     for path in files:
-        if path.name.lower() != "info.cfg" or not re.fullmatch(r"patient\d{3}", path.parent.name):
+        if path.name.lower() != "info.cfg" or not re.fullmatch(r"patient\d{3}", path.parent.name) or not path.is_file():
             continue
         lines = (line.partition(":") for line in path.read_text(errors="replace").splitlines())
         entries = {key.strip(): value.strip() for key, colon, value in lines if colon}

@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from dataset_conversion.image_files import read_image
+from dataset_conversion.shipped_folds import folds_are_missing
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.files import sha256
 from nnunet_sfma.json_files import BARE_NAME, read_json
 from nnunet_sfma.sentences import first_few
+from nnunet_sfma.split_record import SPLITS_FILE
 from nnunet_sfma.workers import in_parallel
 
 CHECKSUMS = "SHA256SUMS"
@@ -56,12 +58,12 @@ def check_complete(target: Path, request: str, declared: Mapping[str, object]) -
             f"{target} already exists, made from other files or with other options; say --overwrite to replace it, or "
             "choose another id."
         )
-    files = (
-        _changed(target, provenance["files"])
-        if (target / CHECKSUMS).is_file()
-        else _damaged(target, provenance["files"])
-    )
-    faults = [*_fault_of_dataset_json(target / "dataset.json", declared), *files]
+    faults = _faults_of_dataset_json(target / "dataset.json", declared)
+    if (target / CHECKSUMS).is_file():
+        faults += [] if faults else _faults_of_folds(target)
+        faults += _changed(target, provenance["files"])
+    else:
+        faults += _damaged(target, provenance["files"])
     if faults:
         raise UserError(
             f"{target} already exists but is not as it was converted ({first_few(faults, MOST_NAMED)}); put that "
@@ -69,12 +71,16 @@ def check_complete(target: Path, request: str, declared: Mapping[str, object]) -
         )
 
 
-def _fault_of_dataset_json(path: Path, declared: Mapping[str, object]) -> list[str]:
+def _faults_of_dataset_json(path: Path, declared: Mapping[str, object]) -> list[str]:
     try:
         entries = read_json(path, {"type": "object"})
     except UserError:
         return [f"dataset.json is {'damaged' if path.exists() else 'missing'}"]
     return [f"dataset.json has other {key}" for key, value in declared.items() if entries.get(key) != value]
+
+
+def _faults_of_folds(target: Path) -> list[str]:
+    return [f"{SPLITS_FILE} with the folds by subject is missing"] if folds_are_missing(target) else []
 
 
 def _changed(target: Path, counts: Mapping[str, int]) -> Iterator[str]:

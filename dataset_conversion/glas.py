@@ -65,7 +65,7 @@ def _number(name: str) -> tuple[str, int]:
 
 def _grades(files: list[Path], found: Found) -> dict[str, tuple[str, str]]:
     """Patient and grade by image name."""
-    tables = [path for path in files if path.name.lower() == "grade.csv"]
+    tables = [path for path in files if path.name.lower() == "grade.csv" and path.is_file()]
     if not tables:
         found.notes.append("Grade.csv is not there, so patients and grades are unknown: folds will be by image.")
         return {}

@@ -4,8 +4,8 @@ import json
 import os
 from pathlib import Path
 
-from dataset_conversion.folds import N_FOLDS, five_folds
-from dataset_conversion.raw_dataset import read_raw_dataset
+from dataset_conversion.folds import N_FOLDS, Fold, five_folds
+from dataset_conversion.raw_dataset import Member, read_raw_dataset
 from nnunet_sfma.split_record import SPLITS_FILE
 
 
@@ -22,25 +22,48 @@ def write_folds(folder: Path, name: str) -> list[str]:
     Returns:
         What the user should know of the folds, a sentence each.
     """
-    preprocessed = os.environ.get("nnUNet_preprocessed")
-    if preprocessed and Path(preprocessed, name, SPLITS_FILE).is_file():
+    if _splits_in_use(name):
         return [
-            f"The splits of {name} in {preprocessed} stay as they are; see nnunet-sfma splits -d {name[7:10]} --check."
+            f"The splits of {name} in {os.environ['nnUNet_preprocessed']} stay as they are; see nnunet-sfma splits "
+            f"-d {name[7:10]} --check."
         ]
     training = read_raw_dataset(folder).training
-    n_subjects = len({member.subject for member in training})
+    folds = _folds(training)
+    if folds:
+        (folder / SPLITS_FILE).write_text(json.dumps(folds, indent=2) + "\n")
+    n_subjects = _number_of_subjects(training)
     if n_subjects == 1:
         return [
             f"All {len(training)} training cases show one subject: any folds have it on both sides, and validation "
             "scores are too good; convert more of the release."
         ]
-    n_folds = min(n_subjects, N_FOLDS)
-    if n_subjects < max(len(training), N_FOLDS):
-        folds = five_folds(training, n_folds=n_folds)
-        (folder / SPLITS_FILE).write_text(json.dumps(folds, indent=2) + "\n")
-    if n_folds == N_FOLDS:
+    if n_subjects >= N_FOLDS:
         return []
     return [
-        f"{n_subjects} subjects are too few for five folds: {SPLITS_FILE} holds {n_folds}, by subject; train folds 0 "
-        f"to {n_folds - 1}."
+        f"{n_subjects} subjects are too few for five folds: {SPLITS_FILE} holds {n_subjects}, by subject; train folds "
+        f"0 to {n_subjects - 1}."
     ]
+
+
+def folds_are_missing(folder: Path) -> bool:
+    """Return whether a data set lacks the folds that a conversion ships, so that nnU-Net would draw its own by case."""
+    if (folder / SPLITS_FILE).is_file() or _splits_in_use(folder.name):
+        return False
+    return bool(_folds(read_raw_dataset(folder).training))
+
+
+def _splits_in_use(name: str) -> bool:
+    preprocessed = os.environ.get("nnUNet_preprocessed")
+    return bool(preprocessed) and Path(preprocessed, name, SPLITS_FILE).is_file()
+
+
+def _folds(training: list[Member]) -> list[Fold]:
+    """Folds by subject; none where nnU-Net's own would do, or where one subject leaves nothing to divide."""
+    n_subjects = _number_of_subjects(training)
+    if n_subjects == 1 or n_subjects >= max(len(training), N_FOLDS):
+        return []
+    return five_folds(training, n_folds=min(n_subjects, N_FOLDS))
+
+
+def _number_of_subjects(training: list[Member]) -> int:
+    return len({member.subject for member in training})

@@ -336,6 +336,7 @@ FAULTS = {
     "dataset.json is missing": lambda target: (target / "dataset.json").unlink(),
     "dataset.json is damaged": lambda target: cut_in_half(target / "dataset.json"),
     "dataset.json has other labels": lambda target: change_labels(target / "dataset.json"),
+    "splits_final.json with the folds by subject is missing": lambda target: (target / "splits_final.json").unlink(),
     "SHA256SUMS is damaged": lambda target: cut_in_half(target / "SHA256SUMS"),
 }
 
