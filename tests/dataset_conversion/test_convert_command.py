@@ -520,6 +520,39 @@ def test_archive_that_was_not_unpacked_is_named(tree, raw, source):
     assert "unpack release.zip first" in refused(raw, tree, source)
 
 
+DAMAGED = {
+    "deep": b"[" * 200_000,
+    "digits": b'{"a": ' + b"9" * 6000 + b"}",
+    "not utf-8": b"\xff\xfe{\0",
+    "empty": b"",
+    "null": b"null",
+    "list": b"[]",
+    "number": b"1",
+    "nothing in it": b"{}",
+    "of another type": b'{"request": 1, "files": [], "options": [], "cases": 1, "file_ending": 2, "labels": []}',
+    "leads out of the folder": b'{"request": "", "files": {"../x": 1}, "file_ending": "/../x", "options": {}, "cases": '
+    b'{"../x": {}}}',
+}
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "provenance.json"])
+def test_damaged_json_of_a_data_set_ends_every_command_that_reads_it(raw, source, tmp_path, monkeypatch, name):
+    for variable in ("nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    tree = TREES["glas"]
+    path = convert(tree, tree.build(source), 701) / name
+    stack = ["stack", "-d", "701", "-i", str(path.parent / "labelsTr"), "-o", str(tmp_path / "out")]
+    commands = [["convert", "glas", str(source), "-d", "701"], ["splits", "-d", "701", "--scheme", "five-fold"], stack]
+    for kind, content in DAMAGED.items():
+        path.write_bytes(content)
+        for command in commands:
+            with pytest.raises(SystemExit) as error:
+                main(command)
+            sentence = sentence_of(error.value)
+            assert name in sentence or command == stack, kind
+    assert not (tmp_path / "out").exists() and not (tmp_path / "nnUNet_preprocessed").exists()
+
+
 @pytest.fixture
 def there(tree, source, raw) -> Path:
     """The release after it was converted, to be spoiled: a failing rerun must leave what is there."""
