@@ -46,11 +46,11 @@ def remove_cut_off(paths: Sequence[Path], reader: type[BaseReaderWriter], proces
 def is_whole(path: Path, reader: type[BaseReaderWriter]) -> bool:
     """Whether a prediction can be read to its end.
 
-    A compressed file tells by its checksum, an uncompressed one by its size. ITK looks at neither: it reads a NIfTI
-    that was cut off without a word.
+    A compressed file tells by its checksum, and any by its size. ITK looks at neither: it reads a NIfTI that was cut
+    off without a word.
     """
     if path.name.endswith(".gz"):
-        return path.stat().st_size > 0 and _gzip_is_whole(path)
+        return _gzip_is_whole(path)
     try:
         if path.suffix == ".nii":
             np.asarray(nibabel.load(path).dataobj)
@@ -73,10 +73,13 @@ def _bytes_of_voxels(path: Path) -> int:
 def _gzip_is_whole(path: Path) -> bool:
     try:
         with gzip.open(path) as file:
-            for _ in iter(partial(file.read, BLOCK), b""):
-                pass
+            size = sum(map(len, iter(partial(file.read, BLOCK), b"")))
     except (EOFError, zlib.error, gzip.BadGzipFile):
         return False
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): make it readable.") from None
-    return True
+    try:
+        voxels = nibabel.load(path).dataobj
+    except Exception:  # no NIfTI
+        return False
+    return size >= voxels.offset + math.prod(voxels.shape) * voxels.dtype.itemsize

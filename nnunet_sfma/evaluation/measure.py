@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 
+import nibabel
 import numpy as np
 from nnunetv2.evaluation.evaluate_predictions import compute_tp_fp_fn_tn, region_or_label_to_mask
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.lesions import measure_lesions
@@ -17,8 +19,9 @@ from nnunet_sfma.evaluation.objects import instances, measure_objects
 from nnunet_sfma.evaluation.surface import measure_surfaces
 from nnunet_sfma.files import sha256
 from nnunet_sfma.sentences import first_few, last_line
+from nnunet_sfma.whole_files import is_whole
 
-VERSION = 2
+VERSION = 3
 FLAT_SPACING = 998
 """A picture's spacing along the axis that it does not have, in those of its own; nnU-Net's readers say 999."""
 GRID_TOLERANCE = 1e-3
@@ -176,10 +179,22 @@ def is_flat(path: Path, reader: str) -> bool:
     return bool(spacing[0] > FLAT_SPACING * max(spacing[1:]))
 
 
+def _reader(name: str) -> type[BaseReaderWriter]:
+    module, _, leaf = name.partition(":")
+    return getattr(import_module(module), leaf)
+
+
+def _not_finite(path: Path, array: np.ndarray) -> int:
+    """Number of voxels that are NaN or infinite; ITK reads those of a NIfTI file as 0, so the file itself is asked."""
+    if path.name.endswith((".nii", ".nii.gz")):
+        stored = nibabel.load(path)
+        array = np.asarray(stored.dataobj) if stored.get_data_dtype().kind == "f" else array
+    return int(array.size - np.isfinite(array).sum())
+
+
 def _load(path: Path, reader: str) -> tuple[np.ndarray, dict]:
-    module, _, name = reader.partition(":")
     try:
-        return getattr(import_module(module), name)().read_seg(str(path))
+        return _reader(reader)().read_seg(str(path))
     except Exception as error:  # readers raise whatever their library does
         reason = last_line(error)
         raise UserError(f"{path} cannot be read ({reason}): make it again or leave the case out.") from None
@@ -187,10 +202,12 @@ def _load(path: Path, reader: str) -> tuple[np.ndarray, dict]:
 
 def _read(path: Path, how: Measuring, allowed: set | None, case: str) -> tuple[np.ndarray, dict]:
     array, properties = _load(path, how.reader)
+    if not is_whole(path, _reader(how.reader)):
+        raise UserError(f"{path} is cut off or damaged: make it again, or leave {case} out.")
     if array.shape[0] != 1 or array.ndim != 4:
         raise UserError(f"{path} has the shape {array.shape[1:]} with {array.shape[0]} channels: it is no label map.")
     array = array[0]
-    bad = int(array.size - np.isfinite(array).sum())
+    bad = _not_finite(path, array)
     if bad:
         raise UserError(f"{path} has {bad} NaN or infinite voxels: it is no label map; make it again.")
     whole = array.astype(np.int32)

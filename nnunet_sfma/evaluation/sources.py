@@ -1,5 +1,7 @@
 """What can be evaluated: the folds of a cross-validation, or a folder of predictions with labels."""
 
+import contextlib
+import io
 import os
 import re
 from collections import defaultdict
@@ -8,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -17,7 +20,7 @@ from nnunet_sfma.evaluation.conventions import Conventions
 from nnunet_sfma.evaluation.measure import EvaluatedCase, Measuring, is_flat
 from nnunet_sfma.json_files import STRINGS, read_json
 from nnunet_sfma.nnunet_files import read_dataset_json, read_plans
-from nnunet_sfma.sentences import first_few
+from nnunet_sfma.sentences import first_few, last_line
 from nnunet_sfma.split_record import read_split_record
 
 PROVENANCE_ADVICE = "convert the data set again"
@@ -100,8 +103,8 @@ class Source:
             UserError: if the data set's description is not what nnU-Net wants, or the first label cannot be read.
         """
         example = self.cases[0].reference
+        reader = self._reader(example)
         try:
-            reader = determine_reader_writer_from_dataset_json(self.dataset_json, str(example), verbose=False)
             labels = self.dataset_json["labels"]
             ignore = LabelManager(labels, self.dataset_json.get("regions_class_order")).ignore_label
             classes = classes_of(self.dataset_json)
@@ -122,6 +125,19 @@ class Source:
             tolerance=conventions.nsd_tolerance,
             slice_axis=self.plans["transpose_forward"][0] if self.plans and not picture else 0,
         )
+
+    def _reader(self, example: Path) -> type[BaseReaderWriter]:
+        """nnU-Net's choice, which depends on what can read the file."""
+        try:
+            with contextlib.redirect_stderr(io.StringIO()):  # nnU-Net prints what the readers raise
+                return determine_reader_writer_from_dataset_json(self.dataset_json, str(example), verbose=False)
+        except Exception as error:  # nnU-Net asserts and looks up as it goes
+            chosen = self.dataset_json.get("overwrite_image_reader_writer")
+            why = f"; dataset.json asks for {chosen}" if chosen else ""
+            raise UserError(
+                f"{example} cannot be read by any reader of nnU-Net ({last_line(error)}{why}): make it again, or give "
+                "another dataset.json."
+            ) from None
 
     def images_of(self, case: str) -> list[Path]:
         """The image files of a case, as far as they are known."""

@@ -1,6 +1,7 @@
 """``nnunet-sfma evaluate`` on a folder of predictions."""
 
 import csv
+import gzip
 import json
 import shutil
 from pathlib import Path
@@ -291,8 +292,46 @@ def test_bad_input_ends_in_a_sentence_and_writes_nothing(folders, tmp_path, brok
         assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("part", ["pred", "labels"])
+@pytest.mark.parametrize("ending", [".nii.gz", ".nii"])
+def test_files_that_are_cut_off_are_refused_wherever_they_are_cut(tmp_path, part, ending):
+    rng = np.random.default_rng(0)
+    for folder in ("pred", "labels"):
+        write_volume(rng.integers(0, 3, (6, 30, 30)).astype(np.uint8), tmp_path / folder / f"a{ending}")
+    description = {"channel_names": {"0": "MRI"}, "labels": LABELS, "file_ending": ending}
+    (tmp_path / "pred" / "dataset.json").write_text(json.dumps(description))
+    arguments = ["-i", str(tmp_path / "pred"), "-l", str(tmp_path / "labels"), "-np", "1"]
+    path = tmp_path / part / f"a{ending}"
+    whole = path.read_bytes()
+    for kept in range(len(whole) - 1, 400, -len(whole) // 12):
+        path.write_bytes(whole[:kept])
+        with pytest.raises(SystemExit, match=rf"/{part}/a{ending} (is cut off or damaged|cannot be read)"):
+            main(["evaluate", *arguments])
+    path.write_bytes(whole)
+    assert run(arguments)["cases"][0]["case"] == "a"
+
+
+def test_compressed_files_with_other_content_are_refused(folders):
+    path = Path(folders[1], "case_2.nii.gz")
+    whole = path.read_bytes()
+    short = gzip.compress(gzip.decompress(whole)[:-100])  # ITK fills up with what lies in memory
+    flipped = bytes([*whole[:-8], whole[-8] ^ 1, *whole[-7:]])
+    for content in (short, flipped):
+        path.write_bytes(content)
+        with pytest.raises(SystemExit, match="/pred/case_2.nii.gz (is cut off or damaged|cannot be read)"):
+            main(["evaluate", *folders])
+
+
+def test_nan_in_a_nifti_prediction(folders):
+    path = Path(folders[1], "case_1.nii.gz")
+    array = sitk.GetArrayFromImage(sitk.ReadImage(str(path))).astype(np.float32)
+    array[array == 2] = np.nan
+    write_volume(array, path)
+    with pytest.raises(SystemExit, match=rf"case_1.nii.gz has {int(np.isnan(array).sum())} NaN or infinite voxels"):
+        main(["evaluate", *folders])
+
+
 def test_nan_in_a_label_map(tmp_path):
-    # in NIfTI files ITK reads them as 0
     for folder, value in (("labels", 0), ("pred", np.nan)):
         write_volume(np.full((2, 3, 4), value, np.float32), tmp_path / folder / "a.nrrd")
     description = {"channel_names": {"0": "MRI"}, "labels": LABELS, "file_ending": ".nrrd"}
