@@ -15,14 +15,29 @@ SEED = 12345
 Fold = dict[str, list[str]]
 
 
-def five_folds(members: list[Member], seed: int = SEED, n_folds: int = N_FOLDS) -> list[Fold]:
-    """Return five folds (or another number) by subject, balanced by number of cases, stratum and labelled volume.
+def five_folds(members: list[Member], seed: int = SEED) -> list[Fold]:
+    """Return five folds by subject, balanced by number of cases, stratum and labelled volume.
+
+    Fewer than five subjects get as many folds, of which each validates on one of them.
 
     Raises:
-        UserError: if there are fewer subjects than folds.
+        UserError: if there is one subject only.
     """
     everything = {member.identifier for member in members}
+    n_folds = max(2, min(N_FOLDS, number_of_subjects(members)))
     return [fold(everything - set(part), part) for part in deal(members, n_folds, seed)]
+
+
+def number_of_subjects(members: list[Member]) -> int:
+    """Return how many subjects the cases show."""
+    return len({member.subject for member in members})
+
+
+def on_fewer_folds(n_folds: int) -> list[str]:
+    """Return a sentence for the user if there are fewer than five folds."""
+    if n_folds == N_FOLDS:
+        return []
+    return [f"{n_folds} subjects are too few for five folds: there are {n_folds}; train folds 0 to {n_folds - 1}."]
 
 
 def deal(members: list[Member], n_parts: int, seed: int) -> list[list[str]]:

@@ -4,7 +4,7 @@ import json
 import os
 from pathlib import Path
 
-from dataset_conversion.folds import N_FOLDS, Fold, five_folds
+from dataset_conversion.folds import N_FOLDS, Fold, five_folds, number_of_subjects, on_fewer_folds
 from dataset_conversion.raw_dataset import Member, read_raw_dataset
 from nnunet_sfma.split_record import SPLITS_FILE
 
@@ -28,21 +28,16 @@ def write_folds(folder: Path, name: str) -> list[str]:
             f"-d {name[7:10]} --check."
         ]
     training = read_raw_dataset(folder).training
-    folds = _folds(training)
-    if folds:
-        (folder / SPLITS_FILE).write_text(json.dumps(folds, indent=2) + "\n")
-    n_subjects = _number_of_subjects(training)
-    if n_subjects == 1:
+    if number_of_subjects(training) == 1:
         return [
             f"All {len(training)} training cases show one subject: any folds have it on both sides, and validation "
             "scores are too good; convert more of the release."
         ]
-    if n_subjects >= N_FOLDS:
+    folds = _folds(training)
+    if not folds:
         return []
-    return [
-        f"{n_subjects} subjects are too few for five folds: {SPLITS_FILE} holds {n_subjects}, by subject; train folds "
-        f"0 to {n_subjects - 1}."
-    ]
+    (folder / SPLITS_FILE).write_text(json.dumps(folds, indent=2) + "\n")
+    return on_fewer_folds(len(folds))
 
 
 def folds_are_missing(folder: Path) -> bool:
@@ -59,11 +54,6 @@ def _splits_in_use(name: str) -> bool:
 
 def _folds(training: list[Member]) -> list[Fold]:
     """Folds by subject; none where nnU-Net's own would do, or where one subject leaves nothing to divide."""
-    n_subjects = _number_of_subjects(training)
-    if n_subjects == 1 or n_subjects >= max(len(training), N_FOLDS):
-        return []
-    return five_folds(training, n_folds=min(n_subjects, N_FOLDS))
-
-
-def _number_of_subjects(training: list[Member]) -> int:
-    return len({member.subject for member in training})
+    n_subjects = number_of_subjects(training)
+    alone = n_subjects == len(training) >= N_FOLDS
+    return [] if alone or n_subjects == 1 else five_folds(training)

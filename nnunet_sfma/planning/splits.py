@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dataset_conversion.folds import SEED, Fold, deal, five_folds, fold
+from dataset_conversion.folds import SEED, Fold, deal, five_folds, fold, on_fewer_folds
 from dataset_conversion.paper_slices import CHOSEN_BY_LABEL
 from dataset_conversion.raw_dataset import RawDataset, read_raw_dataset
 from dataset_conversion.release import Release
@@ -156,10 +156,11 @@ def _preprocessed(raw: RawDataset) -> Path:
 
 def _five_fold(raw: RawDataset, seed: int) -> Division:
     test = [member.identifier for member in raw.official_test]
+    folds = five_folds(raw.training, seed)
     if not raw.subjects_known:
-        return Division(five_folds(raw.training, seed), test, "five folds by case", seed, (EACH_CASE_ALONE,))
+        return Division(folds, test, "five folds by case", seed, (EACH_CASE_ALONE, *on_fewer_folds(len(folds))))
     source = "five folds by subject, balanced by disease group (where known) and labelled volume"
-    return Division(five_folds(raw.training, seed), test, source, seed)
+    return Division(folds, test, source, seed, tuple(on_fewer_folds(len(folds))))
 
 
 def _paper(raw: RawDataset, seed: int) -> Division:

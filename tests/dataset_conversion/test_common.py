@@ -440,7 +440,7 @@ def test_fewer_than_five_subjects_get_as_many_folds(raw, volume, mask, capsys, s
     folds = json.loads((write_dataset(5, "Test", cases, DWI, LABELS) / "splits_final.json").read_text())
     assert sorted(tuple(sorted({case[:2] for case in fold["val"]})) for fold in folds) == [("s0",), ("s1",), ("s2",)]
     assert all(len(fold["val"]) == scans and len(fold["train"]) == 2 * scans for fold in folds)
-    assert "3 subjects are too few for five folds: splits_final.json holds 3" in capsys.readouterr().out
+    assert "3 subjects are too few for five folds: there are 3; train folds 0 to 2." in capsys.readouterr().out
 
 
 def test_cases_of_a_single_subject_cannot_be_divided_and_that_is_said(raw, volume, mask, capsys):

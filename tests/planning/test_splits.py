@@ -149,6 +149,14 @@ def test_too_few_subjects(space):
     assert "1 subjects are too few" in fails("-d", "27", "--scheme", "five-fold")
 
 
+def test_fewer_than_five_subjects_get_a_fold_each(space, capsys):
+    raw_dataset(space, 27, "acdc", {f"p{index // 2}_{index}": {"subject": f"p{index // 2}"} for index in range(6)})
+    main(["splits", "-d", "27", "--scheme", "five-fold"])
+    folds = read(space, "splits_final.json")
+    assert sorted(fold["val"] for fold in folds) == [["p0_0", "p0_1"], ["p1_2", "p1_3"], ["p2_4", "p2_5"]]
+    assert "3 subjects are too few for five folds: there are 3; train folds 0 to 2." in capsys.readouterr().out
+
+
 # The papers' divisions
 
 
