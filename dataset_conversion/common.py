@@ -33,7 +33,7 @@ from dataset_conversion.image_files import (
 )
 from dataset_conversion.masks import with_whole_numbers
 from dataset_conversion.refused import Refused, raise_if_refused
-from dataset_conversion.shipped_folds import write_folds
+from dataset_conversion.shipped_folds import folds_are_missing, write_folds
 from dataset_conversion.whole_folder import all_or_nothing
 from nnunet_sfma import __version__
 from nnunet_sfma.errors import UserError
@@ -91,6 +91,11 @@ def write_dataset(
         declared = {"channel_names": channel_names, "labels": labels, "file_ending": file_ending}
         check_complete(target, request, declared)
         print(f"{target} is complete, made from these files with these options; nothing to do.")
+        if folds_are_missing(target):  # of a data set that an earlier version converted
+            print(
+                f"It has no folds by subject, and nnU-Net would draw its own by case: run nnunet-sfma splits "
+                f"-d {dataset_id} --scheme five-fold."
+            )
         return target
     jobs = [(case, "Tr") for case in cases] + [(case, "Ts") for case in test_cases]
     with all_or_nothing(target) as folder:

@@ -377,9 +377,11 @@ def test_data_set_of_an_earlier_version_is_checked_as_far_as_it_can_be(raw, case
     """It has no checksums: a file that can be read to its end is taken for the one that was written."""
     cases = [case("a"), case("b")]
     target = write_dataset(5, "Test", cases, DWI, LABELS)
-    (target / "SHA256SUMS").unlink()
+    for name in ("SHA256SUMS", "splits_final.json"):
+        (target / name).unlink()
     write_dataset(5, "Test", cases, DWI, LABELS)
-    assert "is complete" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "is complete" in said and "no folds by subject" in said and "splits -d 5 --scheme five-fold" in said
     cut_in_half(target / "imagesTr/a_0000.nii.gz")
     (target / "labelsTr/b.nii.gz").write_bytes(b"")
     assert "(imagesTr/a_0000.nii.gz is damaged, labelsTr/b.nii.gz is empty)" in fails(raw, cases)
