@@ -20,6 +20,7 @@ from dataset_conversion.cases import Case, Content, Piece
 from dataset_conversion.found import Found
 from dataset_conversion.image_files import read_image, write_image
 from dataset_conversion.raw_dataset import PROVENANCE
+from dataset_conversion.refused import raise_together
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.json_files import read_json
 
@@ -99,6 +100,7 @@ def stack(predictions: Path, dataset: Path, output: Path) -> list[Path]:
     output = output.resolve()
     cases = _sliced_cases(dataset)
     given = _predicted(predictions, cases)
+    _check_all_are_whole(given)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(f"{output} exists and is not an empty folder; choose another one with -o.")
     hidden = output.with_name(f".{output.name}.unfinished")
@@ -116,6 +118,17 @@ def stack(predictions: Path, dataset: Path, output: Path) -> list[Path]:
         shutil.rmtree(hidden, ignore_errors=True)
     _tell_of_gaps(given, cases)
     return sorted(output.iterdir())
+
+
+def _check_all_are_whole(given: dict[str, dict[int, Path]]) -> None:
+    paths = [path for slices in given.values() for path in slices.values()]
+    sentences = []
+    for path in tqdm(paths, desc="read", unit="slice", disable=None):
+        try:
+            _slice(path)
+        except UserError as error:
+            sentences.append(str(error))
+    raise_together(sentences, f"{len(sentences)} of {len(paths)} predicted slices cannot be used")
 
 
 def _tell_of_gaps(given: dict[str, dict[int, Path]], cases: dict[str, dict]) -> None:
@@ -160,13 +173,15 @@ def _predicted(predictions: Path, cases: dict[str, dict]) -> dict[str, dict[int,
         given[match[1]][int(match[2])] = path
     if not given:
         raise UserError(f"{predictions} holds no predicted slices (*_x000.nii.gz); predict the slices first.")
+    incomplete = []
     for case, slices in given.items():
         beyond = max(slices) - int(cases[case]["grid"]["size"][0])
         if beyond >= 0:
             raise UserError(f"{case} has a slice {max(slices)} but no such column in its grid: convert the data again.")
-        missing = len(cases[case]["slices"]) - len(slices)
-        if missing:
-            raise UserError(f"{missing} of {len(cases[case]['slices'])} slices of {case} are missing in {predictions}.")
+        total = len(cases[case]["slices"])
+        if len(slices) < total:
+            incomplete.append(f"{total - len(slices)} of {total} slices of {case} are missing in {predictions}.")
+    raise_together(incomplete, f"{len(incomplete)} of {len(given)} volumes are incomplete")
     return given
 
 
@@ -184,8 +199,11 @@ def _volume(slices: dict[int, Path], entry: dict) -> sitk.Image:
 
 
 def _original_size(path: Path, shape: tuple[int, int]) -> np.ndarray:
-    image = read_image(path)
-    array = sitk.GetArrayFromImage(image).squeeze()
+    return sitk.GetArrayFromImage(_resized(_slice(path), shape, sitk.sitkNearestNeighbor))
+
+
+def _slice(path: Path) -> np.ndarray:
+    array = sitk.GetArrayFromImage(read_image(path)).squeeze()
     if array.shape != (SIZE, SIZE):
         raise UserError(f"{path} has {array.shape} pixels instead of {SIZE} x {SIZE}; predict the slices again.")
-    return sitk.GetArrayFromImage(_resized(array, shape, sitk.sitkNearestNeighbor))
+    return array

@@ -27,14 +27,17 @@ class Refused:
 def raise_if_refused(refused: Sequence[Refused], n_cases: int) -> None:
     """Raise one UserError that says of all refused cases, up to twenty sentences, what is wrong."""
     sentences = [sentence for each in refused for sentence in each.sentences]
+    raise_together(sentences, f"{len(refused)} of {n_cases} cases cannot be converted")
+
+
+def raise_together(sentences: Sequence[str], title: str) -> None:
+    """Raise one UserError with all sentences, up to twenty, or with the only one; none raises nothing."""
     if len(sentences) == 1:
         raise UserError(sentences[0])
     if sentences:
         listed = " ".join(f"({number}) {sentence}" for number, sentence in enumerate(sentences[:MOST_NAMED], 1))
         more = len(sentences) - MOST_NAMED
-        raise UserError(
-            f"{len(refused)} of {n_cases} cases cannot be converted: {listed}{f' And {more} more.' if more > 0 else ''}"
-        )
+        raise UserError(f"{title}: {listed}{f' And {more} more.' if more > 0 else ''}")
 
 
 def _damaged(paths: Sequence[Path]) -> list[str]:

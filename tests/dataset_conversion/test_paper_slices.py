@@ -120,6 +120,22 @@ def test_wrong_predictions_end_in_one_sentence_and_leave_nothing(sliced, tmp_pat
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_all_damaged_slices_and_incomplete_volumes_are_named(sliced, tmp_path):
+    folder = sliced()
+    damaged = [folder / "labelsTr" / name for name in ("c1_x003.nii.gz", "c2_x000.nii.gz")]
+    for path in damaged:
+        path.write_bytes(b"x")
+    with pytest.raises(UserError) as error:
+        stack(folder / "labelsTr", folder, tmp_path / "out")
+    assert "2 of 22 predicted slices" in str(error.value) and all(
+        f"{path} cannot" in str(error.value) for path in damaged
+    )
+    for path in damaged:
+        path.unlink()
+    with pytest.raises(UserError, match="1 of 11 slices of c1 .* 1 of 11 slices of c2 "):
+        stack(folder / "labelsTr", folder, tmp_path / "out")
+
+
 def test_output_may_be_the_empty_folder_one_is_in(sliced, tmp_path, monkeypatch):
     folder = sliced()
     (tmp_path / "here").mkdir()
