@@ -5,9 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.evaluation.fewer_cases import cases_behind, over_different_cases, what_is_missing
 from nnunet_sfma.evaluation.protocol import OURS, has_folds, spread_over
 from nnunet_sfma.evaluation.published import Column, Table, published_releases, tables_for
-from nnunet_sfma.evaluation.significance import MEAN, PairedTest, labels, paired_tests, refuse_incomparable
+from nnunet_sfma.evaluation.significance import PairedTest, labels, paired_tests, refuse_incomparable
+from nnunet_sfma.evaluation.statistics import MEAN
 
 TESTED = ("dice", "hd95")
 """What is tested where neither the user nor a table names metrics."""
@@ -15,10 +17,12 @@ TESTED = ("dice", "hd95")
 
 @dataclass(frozen=True)
 class Spread:
-    """A mean with its standard deviation; None where there is no value."""
+    """A mean with its standard deviation, over ``n`` of ``of`` cases; None where there is no value."""
 
     mean: float | None
     sd: float | None
+    n: int | None = None
+    of: int | None = None
 
 
 NO_VALUE = Spread(None, None)
@@ -67,6 +71,7 @@ class Comparison:
         published: tables on the data set, the papers' comparison with other methods first.
         tests: between evaluations; empty for a single one.
         protocol: what the tables' numbers and ours rest on; empty without tables.
+        notes: sentences on means over different cases, and on classes without a value.
     """
 
     dataset: str
@@ -79,6 +84,7 @@ class Comparison:
     published: tuple[BesidePublished, ...]
     tests: tuple[PairedTest, ...]
     protocol: tuple[ProtocolLine, ...]
+    notes: tuple[str, ...]
 
 
 def compare(evaluations: list[dict], release: str | None = None, metrics: list[str] | None = None) -> Comparison:
@@ -110,6 +116,7 @@ def compare(evaluations: list[dict], release: str | None = None, metrics: list[s
         published=tuple(_beside(table, evaluations) for table in tables),
         tests=tuple(test for metric in tested for test in paired_tests(evaluations, metric)),
         protocol=_protocol(tables[0], evaluations) if tables else (),
+        notes=tuple(_notes(evaluations, shown)),
     )
 
 
@@ -119,6 +126,13 @@ def to_json(comparison: Comparison) -> str:
 
 
 # Numbers of ours
+
+
+def _notes(evaluations: Sequence[dict], shown: Sequence[dict]) -> Iterator[str]:
+    names = labels(evaluations)
+    yield from over_different_cases(names, evaluations, shown)
+    for name, evaluation in zip(names, evaluations, strict=True):
+        yield from (f"{name}: {sentence}" for sentence in what_is_missing(evaluation))
 
 
 def _shown(evaluations: Sequence[dict], wanted: list[str] | None) -> list[dict]:
@@ -154,9 +168,10 @@ def _spread(evaluation: dict, class_name: str, metric: str) -> Spread:
     statistic = scores.get(metric)
     if statistic is None:
         return NO_VALUE
+    counted = cases_behind(evaluation, class_name, metric), len(evaluation["cases"])
     if has_folds(evaluation):
-        return Spread(statistic["mean_of_folds"], statistic["sd_of_folds"])
-    return Spread(statistic["mean"], statistic["sd"])
+        return Spread(statistic["mean_of_folds"], statistic["sd_of_folds"], *counted)
+    return Spread(statistic["mean"], statistic["sd"], *counted)
 
 
 # Published tables
@@ -181,7 +196,8 @@ def _cell(column: Column, table: Table, evaluation: dict) -> Spread:
     if column.metric is None or (whole and not _same_classes(table, evaluation["dataset"]["classes"])):
         return NO_VALUE
     spread = _spread(evaluation, MEAN if whole else column.class_name, column.metric)
-    return Spread(*(None if value is None else value * column.scale for value in (spread.mean, spread.sd)))
+    scaled = (None if value is None else value * column.scale for value in (spread.mean, spread.sd))
+    return Spread(*scaled, spread.n, spread.of)
 
 
 def _protocol(table: Table, evaluations: Sequence[dict]) -> tuple[ProtocolLine, ...]:

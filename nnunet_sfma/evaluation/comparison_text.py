@@ -3,7 +3,9 @@
 from collections.abc import Iterable, Sequence
 
 from nnunet_sfma.evaluation.compare import BesidePublished, Comparison, Spread
+from nnunet_sfma.evaluation.fewer_cases import NOTE, fewer
 from nnunet_sfma.evaluation.published import Column, Row
+from nnunet_sfma.evaluation.significance import PairedTest
 
 
 def format_comparison(comparison: Comparison) -> str:
@@ -30,7 +32,8 @@ def _format_ours(comparison: Comparison) -> str:
     ]
     titles = [entry["title"] + (f" ({entry['unit']})" if entry["unit"] else "") for entry in comparison.metrics]
     table = _markdown(["model", "over", "class", *titles], rows, left=3)
-    return f"Mean ± standard deviation; {comparison.convention}.\n\n{table}"
+    notes = [NOTE] if any(fewer(spread.n, spread.of) for line in comparison.ours for spread in line.spreads) else []
+    return "\n\n".join([f"Mean ± standard deviation; {comparison.convention}.", table, *notes, *comparison.notes])
 
 
 def _format_published(beside: BesidePublished, comparison: Comparison) -> str:
@@ -84,10 +87,20 @@ def _format_tests(comparison: Comparison) -> str:
     return "\n\n".join(
         [
             "## Differences between ours",
-            "Wilcoxon's signed-rank test, two-sided, of subjects (cases of one subject are averaged first); Holm's "
-            "correction is over all pairs and classes of a metric, not over metrics.",
+            f"{how_tested(comparison.tests)} Holm's correction is over all pairs and classes of a metric, not over "
+            "metrics.",
             _markdown(columns, rows, left=3),
         ]
+    )
+
+
+def how_tested(tests: Sequence[PairedTest]) -> str:
+    """Return what is tested, by subject or by case."""
+    if all(test.unit == "subjects" for test in tests):
+        return "Wilcoxon's signed-rank test, two-sided, of subjects (cases of one subject are averaged first)."
+    return (
+        "Wilcoxon's signed-rank test, two-sided, of cases: whom they show is not known. If some show the same subject, "
+        "they are not independent, and p and the intervals are too small."
     )
 
 
@@ -115,7 +128,7 @@ def _number(spread: Spread, decimals: int) -> str:
     if spread.mean is None:
         return ""
     deviation = "" if spread.sd is None else f" ± {spread.sd:.{decimals}f}"
-    return f"{spread.mean:.{decimals}f}{deviation}"
+    return f"{spread.mean:.{decimals}f}{deviation}{fewer(spread.n, spread.of)}"
 
 
 def _signed(value: float | None) -> str:

@@ -24,7 +24,8 @@ TEXTS = {
     },
     "f1": {
         "mean-of-f1": "F1 is computed for each case (where it equals Dice), then averaged.",
-        "f1-of-means": "F1 is computed from mean precision and mean recall.",
+        "f1-of-means": "F1 of a class is computed from its mean precision and mean recall; that of the classes is the "
+        "mean of theirs.",
     },
     "distances": {
         "mm": "Distances are in mm, by the spacing of the label file.",

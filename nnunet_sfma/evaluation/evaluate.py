@@ -158,7 +158,11 @@ def _assemble(source: Source, conventions: Conventions, how: Measuring, measured
         "summary": None
         if source.missing
         else summarise(
-            measured, keys, conventions, [case["fold"] for case in cases], [case["subject"] for case in cases]
+            measured,
+            keys,
+            conventions,
+            [case["fold"] for case in cases],
+            [case["subject"] or case["case"] for case in cases],
         ),
         "detection_by_size": None if source.missing else _detection(cases, list(how.classes), volume_unit),
         "subset": source.subset,
@@ -191,7 +195,7 @@ def _case(
     return {
         "case": files.case,
         "fold": files.fold,
-        "subject": subjects.get(files.case, files.case),
+        "subject": subjects.get(files.case),
         "prediction": files.prediction.resolve(),
         "reference": files.reference.resolve(),
         "reference_sha256": measured["reference_sha256"],

@@ -38,7 +38,7 @@ def _split(evaluation: dict) -> str:
 def _level(evaluation: dict) -> str:
     split = evaluation["split"]
     if not split.get("subjects_known"):
-        return "whom each case shows is not known, so each counts as a subject of its own"
+        return "whom the cases show is not known, so they are counted one by one"
     if not has_folds(evaluation):
         return "that of the split"
     sides = {(case["subject"], case["fold"]) for case in evaluation["cases"]}

@@ -10,11 +10,8 @@ import numpy as np
 from scipy.stats import wilcoxon
 
 from nnunet_sfma.errors import UserError
-from nnunet_sfma.evaluation.statistics import bootstrap_interval
+from nnunet_sfma.evaluation.statistics import MEAN, bootstrap_interval
 from nnunet_sfma.sentences import first_few
-
-MEAN = "mean"
-"""Stands for the mean over the classes of a case."""
 
 FEWEST_PAIRS = 6
 """With fewer pairs that differ, no difference can reach p < 0.05."""
@@ -28,7 +25,8 @@ class PairedTest:
         a, b: names of the evaluations; differences are a - b.
         metric: its key.
         class_name: a class, or ``mean`` for the mean over the classes of each case.
-        n: pairs, that is subjects of whom both evaluations have a value.
+        unit: of the pairs, "subjects", or "cases" where whom the cases show is not known.
+        n: pairs, that is subjects or cases of whom both evaluations have a value.
         median_difference, mean_difference, p: None without pairs.
         low, high: 95 % bootstrap interval of the mean difference; None with fewer than two pairs.
         p_holm: after Holm's correction over all pairs of evaluations and classes of this metric.
@@ -39,6 +37,7 @@ class PairedTest:
     b: str
     metric: str
     class_name: str
+    unit: str
     n: int
     median_difference: float | None
     mean_difference: float | None
@@ -83,8 +82,8 @@ def paired_tests(evaluations: Sequence[dict], metric: str) -> list[PairedTest]:
     """Test every pair of evaluations in every class, and in the mean over classes where there are several.
 
     The values of one subject (two frames, two scans, slices) are averaged first: they are not independent, and a test
-    that counted each of them would find differences that are not there. Cases without a value in either evaluation are
-    left out of the pair.
+    that counted each of them would find differences that are not there. Where subjects are not known, cases are tested.
+    Cases without a value in either evaluation are left out of the pair.
 
     Args:
         evaluations: as from ``read_evaluation``.
@@ -95,7 +94,7 @@ def paired_tests(evaluations: Sequence[dict], metric: str) -> list[PairedTest]:
     """
     refuse_incomparable(evaluations)
     tests = [
-        _test(*names, metric, class_name, _paired_differences(a, b, metric, class_name))
+        _test(*names, metric, class_name, unit_of_pairs(a, b), _paired_differences(a, b, metric, class_name))
         for (names, a, b) in _pairs(evaluations)
         for class_name in _tested_classes(a, metric)
     ]
@@ -191,15 +190,27 @@ def _scores(case: dict, class_name: str) -> dict:
 
 
 def _paired_differences(a: dict, b: dict, metric: str, class_name: str) -> np.ndarray:
-    """a - b by subject, of the cases where both have a value."""
+    """a - b by subject, or by case, where both have a value."""
+    subjects = _subjects(a, b)
     others = {case["case"]: _scores(case, class_name).get(metric) for case in b["cases"]}
     paired = [
-        (case["subject"], value - other)
+        (subjects[case["case"]], value - other)
         for case in a["cases"]
         if (value := _scores(case, class_name).get(metric)) is not None and (other := others[case["case"]]) is not None
     ]
     by_subject = _by_subject((difference for _, difference in paired), (subject for subject, _ in paired))
     return np.array([np.mean(own) for own in by_subject.values()])
+
+
+def unit_of_pairs(*evaluations: dict) -> str:
+    """Return "subjects" if an evaluation tells whom all of its cases show, else "cases"."""
+    return "subjects" if any(each["split"].get("subjects_known") for each in evaluations) else "cases"
+
+
+def _subjects(*evaluations: dict) -> dict[str, str]:
+    """Whom each case shows; the case itself where that is not known."""
+    told = max(evaluations, key=lambda evaluation: bool(evaluation["split"].get("subjects_known")))
+    return {case["case"]: case["subject"] or case["case"] for case in told["cases"]}
 
 
 def _by_subject(values: Iterable[float | None], subjects: Iterable[Hashable]) -> dict[Hashable, list[float]]:
@@ -210,7 +221,7 @@ def _by_subject(values: Iterable[float | None], subjects: Iterable[Hashable]) ->
     return by_subject
 
 
-def _test(a: str, b: str, metric: str, class_name: str, differences: np.ndarray) -> PairedTest:
+def _test(a: str, b: str, metric: str, class_name: str, unit: str, differences: np.ndarray) -> PairedTest:
     # Wilcoxon's test drops pairs without a difference
     differing = differences[differences != 0]
     p = float(wilcoxon(differing).pvalue) if len(differing) else 1.0
@@ -221,6 +232,7 @@ def _test(a: str, b: str, metric: str, class_name: str, differences: np.ndarray)
         b=b,
         metric=metric,
         class_name=class_name,
+        unit=unit,
         n=n,
         median_difference=float(np.median(differences)) if n else None,
         mean_difference=float(np.mean(differences)) if n else None,

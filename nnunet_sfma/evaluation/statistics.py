@@ -6,6 +6,8 @@ from functools import lru_cache
 import numpy as np
 
 RESAMPLES = 2000
+MEAN = "mean"
+"""Stands for the mean over the classes."""
 
 
 def describe(values: np.ndarray, weights: np.ndarray, folds: Sequence[int | None], subjects: Sequence[str]) -> dict:
@@ -18,7 +20,8 @@ def describe(values: np.ndarray, weights: np.ndarray, folds: Sequence[int | None
         values: (cases, classes), NaN where there is none.
         weights: of the same shape; how many items each value is the mean of.
         folds: of each case; all None where there are no folds.
-        subjects: of each case; resampling draws subjects, since cases of one subject are not independent.
+        subjects: of each case, or the case itself where whom it shows is not known; resampling draws subjects, since
+            cases of one subject are not independent.
 
     Returns:
         ``mean``, ``sd`` over cases (of each case's mean over classes; n - 1), ``n`` cases with a value, the percentile

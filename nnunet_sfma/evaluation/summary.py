@@ -22,7 +22,8 @@ def summarise(
         measured: of each case, by :func:`nnunet_sfma.evaluation.measure.measure_case`.
         metrics: keys; "miou" is one of the mean only.
         conventions: of empty masks and means.
-        folds, subjects: of each case.
+        folds: of each case.
+        subjects: of each case, or the case itself where whom it shows is not known.
     """
     names = list(measured[0]["classes"])
     computed = [{name: class_metrics(case["classes"][name], conventions) for name in names} for case in measured]
@@ -38,8 +39,9 @@ def summarise(
     if "miou" in metrics:
         summary["mean"]["miou"] = _describe([ious(case, conventions) for case in measured], folds, subjects)
     if conventions.f1 == "f1-of-means":
-        for of_one in (*summary["classes"].values(), summary["mean"]):
+        for of_one in summary["classes"].values():
             of_one["f1"] = _f1_of_means(of_one)
+        summary["mean"]["f1"] = _mean_of_classes([of_one["f1"] for of_one in summary["classes"].values()])
     return summary
 
 
@@ -55,11 +57,26 @@ def _f1_of_means(metrics: dict) -> dict:
     """F1 of mean precision and mean recall; it has no deviation over cases."""
     precision, recall = metrics["precision"], metrics["recall"]
     folds = [harmonic(*pair) for pair in zip(precision["folds"], recall["folds"], strict=True)]
+    return _without_deviation(harmonic(precision["mean"], recall["mean"]), min(precision["n"], recall["n"]), folds)
+
+
+def _mean_of_classes(of_classes: Sequence[dict]) -> dict:
+    """The mean of the classes' F1, as every other mean over classes; none if a class has none."""
+    folds = [_whole_mean(of_fold) for of_fold in zip(*(each["folds"] for each in of_classes), strict=True)]
+    mean = _whole_mean([each["mean"] for each in of_classes])
+    return _without_deviation(mean, min(each["n"] for each in of_classes), folds)
+
+
+def _whole_mean(values: Sequence[float | None]) -> float | None:
+    return None if None in values else float(np.mean(values))
+
+
+def _without_deviation(mean: float | None, n: int, folds: list[float | None]) -> dict:
     whole = folds if None not in folds else []
     return {
-        "mean": harmonic(precision["mean"], recall["mean"]),
+        "mean": mean,
         "sd": None,
-        "n": min(precision["n"], recall["n"]),
+        "n": n,
         "low": None,
         "high": None,
         "folds": folds,

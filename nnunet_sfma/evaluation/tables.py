@@ -4,6 +4,8 @@ Every row names its conventions.
 """
 
 from nnunet_sfma.csv_text import to_csv
+from nnunet_sfma.evaluation.fewer_cases import cases_behind, what_is_missing
+from nnunet_sfma.evaluation.statistics import MEAN
 
 
 def cases_csv(evaluation: dict) -> str:
@@ -32,7 +34,13 @@ def summary_csv(evaluation: dict) -> str:
     columns = ["mean", "sd", "n", "low", "high", "mean_of_folds", "sd_of_folds"]
     summary = evaluation["summary"] or {"classes": {}, "mean": {}}
     rows = [
-        [evaluation["name"], name, key, *(statistics[column] for column in columns), evaluation["convention"]]
+        [
+            evaluation["name"],
+            name,
+            key,
+            *(cases_behind(evaluation, name, key) if column == "n" else statistics[column] for column in columns),
+            evaluation["convention"],
+        ]
         for name, metrics in [*summary["classes"].items(), ("mean", summary["mean"])]
         for key, statistics in metrics.items()
     ]
@@ -45,7 +53,7 @@ def describe(evaluation: dict) -> str:
     if evaluation["subset"]:
         lines = [f"{lines[0]}, of folds {', '.join(str(fold['fold']) for fold in evaluation['folds'])} only", ""]
     if evaluation["summary"]:
-        lines += _markdown(evaluation)
+        lines += [*_markdown(evaluation), *what_is_missing(evaluation)]
     else:
         lines += ["No means over the folds, because of what is missing:", *evaluation["missing"]]
     lines += ["", *evaluation["convention_texts"].values(), "", f"Wrote {evaluation['path']}"]
@@ -54,29 +62,36 @@ def describe(evaluation: dict) -> str:
 
 def _markdown(evaluation: dict) -> list[str]:
     """A row for each metric: the classes' mean over cases and over folds, then class by class over cases."""
-    summary = evaluation["summary"]
-    columns = {
-        "mean" if len(summary["classes"]) > 1 else next(iter(summary["classes"])): (summary["mean"], _over_cases)
-    }
+    classes = list(evaluation["summary"]["classes"])
+    columns = {MEAN if len(classes) > 1 else classes[0]: (MEAN, _over_cases)}
     if len(evaluation["folds"]) > 1:
-        columns["over folds"] = (summary["mean"], _over_folds)
-    if len(summary["classes"]) > 1:
-        columns |= {name: (metrics, _over_cases) for name, metrics in summary["classes"].items()}
+        columns["over folds"] = (MEAN, _over_folds)
+    if len(classes) > 1:
+        columns |= {name: (name, _over_cases) for name in classes}
     lines = ["| metric | " + " | ".join(columns) + " |", "|---|" + "---:|" * len(columns)]
     for metric in evaluation["metrics"]:
-        cells = [write(metrics.get(metric["key"])) for metrics, write in columns.values()]
+        cells = [write(evaluation, name, metric["key"]) for name, write in columns.values()]
         unit = f" ({metric['unit']})" if metric["unit"] else ""
         lines.append(f"| {metric['title']}{unit} | " + " | ".join(cells) + " |")
-    return [*lines, "", "Mean ± standard deviation (number of cases that have a value)."]
+    return [
+        *lines,
+        "",
+        "Mean ± standard deviation (number of cases that have a value; of a mean, those of the class with the fewest).",
+    ]
 
 
-def _over_cases(statistics: dict | None) -> str:
-    written = _spread(statistics, "mean", "sd")
-    return f"{written} ({statistics['n']})" if written else ""
+def _over_cases(evaluation: dict, class_name: str, key: str) -> str:
+    written = _spread(_statistics(evaluation, class_name).get(key), "mean", "sd")
+    return f"{written} ({cases_behind(evaluation, class_name, key)})" if written else ""
 
 
-def _over_folds(statistics: dict | None) -> str:
-    return _spread(statistics, "mean_of_folds", "sd_of_folds")
+def _over_folds(evaluation: dict, class_name: str, key: str) -> str:
+    return _spread(_statistics(evaluation, class_name).get(key), "mean_of_folds", "sd_of_folds")
+
+
+def _statistics(evaluation: dict, class_name: str) -> dict:
+    summary = evaluation["summary"]
+    return summary["mean"] if class_name == MEAN else summary["classes"][class_name]
 
 
 def _spread(statistics: dict | None, mean: str, deviation: str) -> str:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from statistics import median_low
 
-from nnunet_sfma.reporting.models import MEAN, Model, all_metrics, digits_of, has_metric, metric_title, rows_of
+from nnunet_sfma.evaluation.statistics import MEAN
+from nnunet_sfma.reporting.models import Model, all_metrics, digits_of, has_metric, metric_title, rows_of
 from nnunet_sfma.reporting.tables import Column, Table, decimals, significant, words
 
 

@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.compare import BesidePublished, Comparison, Spread, compare
+from nnunet_sfma.evaluation.comparison_text import how_tested
 from nnunet_sfma.evaluation.published import Column as PublishedColumn
-from nnunet_sfma.evaluation.significance import MEAN, labels
+from nnunet_sfma.evaluation.significance import labels
+from nnunet_sfma.evaluation.statistics import MEAN
 from nnunet_sfma.reporting.models import MEAN_TITLE, Model
-from nnunet_sfma.reporting.tables import Column, Table, decimals, interval, p_value, plus_minus, words
+from nnunet_sfma.reporting.tables import MEAN_PARTS, Column, Table, decimals, interval, mean_over, p_value, words
 
 
 @dataclass(frozen=True)
@@ -86,8 +88,9 @@ def _tests(comparison: Comparison, names: dict[str, str]) -> Table:
         for test in comparison.tests
     )
     notes = (
-        "Differences are first − second. Wilcoxon's signed-rank test, two-sided, of subjects, over whose cases is "
-        "averaged first; Holm's correction is over the pairs and classes of a metric.",
+        f"Differences are first − second. {how_tested(comparison.tests)} Holm's correction is over the pairs and "
+        "classes of a metric.",
+        *comparison.notes,
     )
     return Table("tests", "Paired tests between the models", columns, rows, notes, headers=4)
 
@@ -95,19 +98,19 @@ def _tests(comparison: Comparison, names: dict[str, str]) -> Table:
 def _published(beside: BesidePublished, name: str, names: Sequence[str]) -> Table:
     table = beside.table
     columns = (words("Method"), words("Source"), *map(_published_column, table.columns))
-    printed = [(row.method, "published", *((value, None) for value in row.values)) for row in table.rows]
-    ours = [(label, "ours", *map(_pair, spreads)) for label, spreads in zip(names, beside.ours, strict=True)]
+    printed = [(row.method, "published", *((value, None, None, None) for value in row.values)) for row in table.rows]
+    ours = [(label, "ours", *map(_parts, spreads)) for label, spreads in zip(names, beside.ours, strict=True)]
     remarks = [f"{row.method}: {remark}" for row in table.rows for remark in row.remarks]
     notes = (f"Published: {table.citation}.", *filter(None, [beside.note]), *table.remarks, *remarks)
     return Table(name, f"{table.name}: {table.title}", columns, tuple(printed + ours), notes, headers=2)
 
 
 def _published_column(column: PublishedColumn) -> Column:
-    return Column(column.title, plus_minus(column.decimals), ("mean", "sd"))
+    return Column(column.title, mean_over(column.decimals), MEAN_PARTS)
 
 
-def _pair(spread: Spread) -> tuple[float | None, float | None]:
-    return spread.mean, spread.sd
+def _parts(spread: Spread) -> tuple[float | None, float | None, int | None, int | None]:
+    return spread.mean, spread.sd, spread.n, spread.of
 
 
 def _protocol(comparison: Comparison, name: str, names: Sequence[str]) -> Table:

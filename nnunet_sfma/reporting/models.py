@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nnunet_sfma.evaluation.fewer_cases import cases_behind
+from nnunet_sfma.evaluation.statistics import MEAN
+
 SEPARATOR = " / "
-MEAN = "mean"
 MEAN_TITLE = "Mean of classes"
 
 
@@ -39,6 +41,10 @@ class Model:
         """Mean, spread and interval of a metric for a class or for the mean of the classes."""
         summary = self.evaluation["summary"]
         return (summary["mean"] if name == MEAN else summary["classes"][name]).get(key)
+
+    def cases_behind(self, name: str, key: str) -> int | None:
+        """Over how many cases a mean is; for the mean of the classes that of the class with the fewest."""
+        return cases_behind(self.evaluation, name, key)
 
 
 def name_models(evaluations: Sequence[dict]) -> list[Model]:

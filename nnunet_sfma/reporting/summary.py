@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from nnunet_sfma.evaluation.fewer_cases import NOTE, what_is_missing
+from nnunet_sfma.evaluation.significance import unit_of_pairs
+from nnunet_sfma.evaluation.statistics import MEAN
 from nnunet_sfma.reporting.models import (
-    MEAN,
     Model,
     all_metrics,
     digits_of,
@@ -14,11 +16,13 @@ from nnunet_sfma.reporting.models import (
     with_unit,
 )
 from nnunet_sfma.reporting.tables import (
+    MEAN_PARTS,
     Column,
     Table,
     decimals,
     fitting_digits,
     interval,
+    mean_over,
     plus_minus,
     significant,
     words,
@@ -42,15 +46,17 @@ class Headline:
 def headlines(model: Model) -> list[Headline]:
     """The most asked-for figures of a model: means of the classes."""
     keys = [key for key in HEADLINE_KEYS if model.metric(key) and _measured(model.stat(MEAN, key))]
-    return [_headline(model.metric(key), model.stat(MEAN, key)) for key in keys[:HEADLINES]]
+    return [
+        _headline(model.metric(key), model.stat(MEAN, key), model.cases_behind(MEAN, key)) for key in keys[:HEADLINES]
+    ]
 
 
 def summary_table(models: Sequence[Model]) -> Table:
     """Mean ± standard deviation over cases: a row for each model and class, a column for each metric."""
     metrics = all_metrics(models)
-    columns = [Column(metric_title(metric), plus_minus(digits_of(metric)), ("mean", "sd")) for metric in metrics]
+    columns = [Column(metric_title(metric), mean_over(digits_of(metric)), MEAN_PARTS) for metric in metrics]
     rows = [
-        (model.label, title, *(_mean_and_sd(model, key, metric) for metric in metrics))
+        (model.label, title, *(_mean_over(model, key, metric) for metric in metrics))
         for model in models
         for key, title in rows_of(model)
     ]
@@ -59,7 +65,7 @@ def summary_table(models: Sequence[Model]) -> Table:
         "Mean ± standard deviation over cases",
         (words("Model"), words("Class"), *columns),
         tuple(rows),
-        tuple(_conventions(models)),
+        (*_conventions(models), NOTE, *_missing(models)),
         headers=2,
     )
 
@@ -80,15 +86,15 @@ def figures_table(models: Sequence[Model]) -> Table:
             Column("Single folds"),
         ),
         tuple(
-            (model.label, title, with_unit(metric), *_figures(model.stat(key, metric["key"])))
+            (model.label, title, with_unit(metric), *_figures(model, key, metric["key"]))
             for model in models
             for key, title in rows_of(model)
             for metric in model.evaluation["metrics"]
             if _measured(model.stat(key, metric["key"]))
         ),
         (
-            "Cases: mean ± standard deviation over cases. 95 % interval: of that mean, by bootstrap. n: cases that "
-            "have a value. Folds: mean ± standard deviation of the means of the folds.",
+            "Cases: mean ± standard deviation over cases. 95 % interval: of that mean, by bootstrap of "
+            f"{_drawn(models)}. {NOTE} Folds: mean ± standard deviation of the means of the folds.",
         ),
         headers=3,
     )
@@ -139,29 +145,39 @@ def _measured(stat: dict | None) -> bool:
     return stat is not None and stat["mean"] is not None
 
 
-def _headline(metric: dict, stat: dict) -> Headline:
+def _headline(metric: dict, stat: dict, n: int) -> Headline:
     digits = digits_of(metric)
     show = decimals(digits)
     return Headline(
         title=metric["title"],
         value=f"{show(stat['mean'])} {metric['unit']}".strip(),
-        spread="" if stat["sd"] is None else f"± {show(stat['sd'])} over {stat['n']} cases",
+        spread="" if stat["sd"] is None else f"± {show(stat['sd'])} over {n} cases",
         interval="" if stat["low"] is None else f"95 % interval {interval(digits)(stat['low'], stat['high'])}",
         folds=f"folds {plus_minus(digits)(*_folds(stat))}" if _folds(stat) else "",
     )
 
 
-def _mean_and_sd(model: Model, key: str, metric: dict) -> tuple | None:
+def _missing(models: Sequence[Model]) -> list[str]:
+    return [f"{model.label}: {sentence}" for model in models for sentence in what_is_missing(model.evaluation)]
+
+
+def _drawn(models: Sequence[Model]) -> str:
+    return " or ".join(dict.fromkeys(unit_of_pairs(model.evaluation) for model in models))
+
+
+def _mean_over(model: Model, key: str, metric: dict) -> tuple | None:
     stat = model.stat(key, metric["key"]) if has_metric(model, metric) else None
-    return (stat["mean"], stat["sd"]) if _measured(stat) else None
+    counted = model.cases_behind(key, metric["key"]), len(model.evaluation["cases"])
+    return (stat["mean"], stat["sd"], *counted) if _measured(stat) else None
 
 
-def _figures(stat: dict) -> tuple:
+def _figures(model: Model, key: str, metric: str) -> tuple:
+    stat = model.stat(key, metric)
     singles = [value for value in stat["folds"] if value is not None]
     return (
         (stat["mean"], stat["sd"]),
         (stat["low"], stat["high"]),
-        stat["n"],
+        model.cases_behind(key, metric),
         _folds(stat),
         ", ".join(decimals(fitting_digits(*singles))(value) for value in singles) or None,
     )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from nnunet_sfma import csv_text
+from nnunet_sfma.evaluation.fewer_cases import fewer
 
 ABSENT = "–"
 LATEX = {
@@ -86,6 +87,16 @@ def plus_minus(digits: int) -> Callable[[float, float | None], str]:
     """A mean and a standard deviation, if there is one, as 0.884 ± 0.051."""
     show = decimals(digits)
     return lambda mean, sd: show(mean) if sd is None else f"{show(mean)} ± {show(sd)}"
+
+
+MEAN_PARTS = ("mean", "sd", "n", "of")
+"""What a cell of :func:`mean_over` holds."""
+
+
+def mean_over(digits: int) -> Callable[[float, float | None, int | None, int | None], str]:
+    """A mean and its deviation with the number of cases, where that is not all of them: 0.884 ± 0.051 (n = 4)."""
+    show = plus_minus(digits)
+    return lambda mean, sd, n, of: show(mean, sd) + fewer(n, of)
 
 
 def interval(digits: int) -> Callable[[float, float], str]:

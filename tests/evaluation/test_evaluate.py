@@ -162,6 +162,11 @@ def test_miou_and_f1_by_either_convention(folders):
     core = other["summary"]["classes"]["core"]
     precision, recall = core["precision"]["mean"], core["recall"]["mean"]
     assert core["f1"]["mean"] == pytest.approx(2 * precision * recall / (precision + recall))
+    # as every mean over classes: of the classes' means
+    assert other["summary"]["mean"]["f1"]["mean"] == pytest.approx(
+        np.mean([other["summary"]["classes"][name]["f1"]["mean"] for name in ("oedema", "core")])
+    )
+    assert "the mean of theirs" in other["convention_texts"]["f1"]
     assert plain["summary"]["classes"]["core"]["f1"]["mean"] == plain["summary"]["classes"]["core"]["dice"]["mean"]
     assert core["f1"]["mean"] != pytest.approx(plain["summary"]["classes"]["core"]["f1"]["mean"])
 
@@ -445,7 +450,9 @@ def test_subjects_come_from_the_conversion(tmp_path):
     assert [Path(path).name for path in evaluation["cases"][0]["images"]] == ["one_a_0000.nii.gz"]
     del provenance["cases"]["two"]
     (tmp_path / "provenance.json").write_text(json.dumps(provenance))
-    assert run(arguments)["split"]["subjects_known"] is False
+    evaluation = run(arguments)
+    assert evaluation["split"]["subjects_known"] is False
+    assert [case["subject"] for case in evaluation["cases"]] == ["one", "one", None]
     (tmp_path / "provenance.json").write_text(json.dumps({"options": {}, "cases": ["one"]}))
     with pytest.raises(SystemExit, match="provenance.json is damaged"):
         main(["evaluate", *arguments])
