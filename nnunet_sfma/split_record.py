@@ -80,10 +80,8 @@ def split_checksum(folds: list[dict[str, list[str]]], test: list[str]) -> str:
     return hashlib.sha256(json.dumps([sorted_folds, sorted(test)]).encode()).hexdigest()
 
 
-def refuse_other_folds(cases: set[str], folder: Path, fold: int | str) -> None:
-    """Keep a trainer from a fold with test cases, such as ``all``, and from one that nnU-Net draws by itself.
-
-    Where ``splits_final.json`` has too few folds, nnU-Net draws one by case, whatever the subjects and test cases are.
+def refuse_test_cases(cases: set[str], folder: Path, fold: int | str) -> None:
+    """Keep a trainer from a fold with test cases, such as ``all``.
 
     Args:
         cases: training and validation cases of the fold.
@@ -91,13 +89,9 @@ def refuse_other_folds(cases: set[str], folder: Path, fold: int | str) -> None:
         fold: for the message.
 
     Raises:
-        UserError: if one of the cases is a test case, or the split has no such fold.
+        UserError: if one of the cases is a test case.
     """
     record = read_split_record(folder)
-    n_folds = len(json.loads((folder / SPLITS_FILE).read_text())) if record else 0
-    if record and fold != "all" and int(fold) >= n_folds:
-        folds = "fold 0" if n_folds == 1 else f"folds 0 to {n_folds - 1}"
-        raise UserError(f"The split in {folder} has no fold {fold}: train {folds}.")
     tested = sorted(cases & set(record.test)) if record else []
     if tested:
         raise UserError(

@@ -16,8 +16,9 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.files import replace_text, replace_texts
+from nnunet_sfma.fold_cases import DRAWN_FOLDS, preprocessed_cases, refuse_unusable_folds
 from nnunet_sfma.json_files import read_json
-from nnunet_sfma.nnunet_files import read_dataset_json, read_plans
+from nnunet_sfma.nnunet_files import read_plans
 from nnunet_sfma.nnunet_folders import VARIABLES, dataset_id, dataset_name, make_writable_folder, nnunet_folder
 from nnunet_sfma.sentences import first_few
 from nnunet_sfma.split_record import SPLITS_FILE, read_splits
@@ -133,7 +134,7 @@ def folds_of(model: Model, wanted: Sequence[int] | None) -> list[int]:
     """The folds of the data set's split, or those wanted of them.
 
     Raises:
-        UserError: if the split is damaged or has no such fold.
+        UserError: if the split is damaged, has no such fold or one that cannot be trained.
     """
     path = model.preprocessed / SPLITS_FILE
     number = len(split_of(model))
@@ -141,6 +142,8 @@ def folds_of(model: Model, wanted: Sequence[int] | None) -> list[int]:
     unknown = [fold for fold in folds if not 0 <= fold < number]
     if unknown:
         raise UserError(f"The split in {path} has no fold {unknown[0]}: it has folds 0 to {number - 1}.")
+    if model.is_preprocessed:
+        refuse_unusable_folds(model.preprocessed, preprocessed_cases(_preprocessed_cases(model)), folds)
     return folds
 
 
@@ -172,12 +175,9 @@ def keep_split_and_plans(model: Model) -> None:
 
 
 def _draw_split(model: Model) -> list[dict]:
-    folder = model.preprocessed / "gt_segmentations"
-    ending = read_dataset_json(model.preprocessed / "dataset.json")["file_ending"]
-    cases = sorted(path.name.removesuffix(ending) for path in folder.glob(f"*{ending}"))
-    if len(cases) < 5:
-        raise UserError(f"{folder} holds {len(cases)} cases, five folds need five: write a {SPLITS_FILE} by hand.")
-    folds = generate_crossval_split(cases, seed=12345, n_splits=5)
+    cases = preprocessed_cases(_preprocessed_cases(model))
+    refuse_unusable_folds(model.preprocessed, cases, [])
+    folds = generate_crossval_split(cases, seed=12345, n_splits=DRAWN_FOLDS)
     return [{side: [str(case) for case in fold[side]] for side in ("train", "val")} for fold in folds]
 
 

@@ -19,8 +19,9 @@ from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.fold_cases import preprocessed_cases, refuse_unusable_folds
 from nnunet_sfma.nnunet_folders import make_writable_folder, nnunet_folder
-from nnunet_sfma.split_record import refuse_other_folds
+from nnunet_sfma.split_record import refuse_test_cases
 from nnunet_sfma.threads import wanted_threads
 from nnunet_sfma.trainers.checkpoints import (
     LATEST,
@@ -172,10 +173,14 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         """nnU-Net's training and validation cases of the fold.
 
         Raises:
-            UserError: if test cases of ``nnunet-sfma splits`` are among them, or its split has no such fold.
+            UserError: if test cases of ``nnunet-sfma splits`` are among them, or the split has no such fold or one
+                that cannot be trained.
         """
+        folder = Path(self.preprocessed_dataset_folder_base)
+        if self.fold != "all":
+            refuse_unusable_folds(folder, preprocessed_cases(Path(self.preprocessed_dataset_folder)), [self.fold])
         train, val = super().do_split()
-        refuse_other_folds({*train, *val}, Path(self.preprocessed_dataset_folder_base), self.fold)
+        refuse_test_cases({*train, *val}, folder, self.fold)
         return train, val
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
