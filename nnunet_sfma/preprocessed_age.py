@@ -44,13 +44,20 @@ def outdated_references(raw: Path, preprocessed: Path) -> list[Path]:
     return [copy for label, copy in pairs if _differ(label, copy)]
 
 
-def outdated_sentence(cases: Sequence[str], raw: Path, preprocessed: Path, plans: str, configuration: str) -> str:
-    """Return what to tell of outdated cases, and how to mend it."""
+def outdated_sentence(cases: Sequence[str], raw: Path, mending: str) -> str:
+    """Return what to tell of outdated cases; ``mending`` says how they are preprocessed again."""
     number = "1 case is" if len(cases) == 1 else f"{len(cases)} cases are"
     return (
         f"{number} in {raw} otherwise than preprocessed ({first_few(cases)}), and the preprocessed state is what "
-        f"is trained and evaluated: run rm -r {preprocessed / REFERENCES}, then nnUNetv2_preprocess "
-        f"-d {dataset_id(raw.name)} -plans_name {plans} -c {configuration}."
+        f"is trained and evaluated: {mending}."
+    )
+
+
+def preprocess_again(preprocessed: Path, plans: str, configuration: str) -> str:
+    """Return the commands that preprocess a data set whatever the clocks say, as the end of a sentence."""
+    return (
+        f"run rm -r {preprocessed / REFERENCES}, then nnUNetv2_preprocess -d {dataset_id(preprocessed.name)} "
+        f"-plans_name {plans} -c {configuration}"
     )
 
 

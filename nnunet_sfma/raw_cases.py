@@ -5,9 +5,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_sfma.json_files import read_json
-
-DATASET_JSON = {"type": "object", "required": ["file_ending"], "properties": {"file_ending": {"type": "string"}}}
+from nnunet_sfma.nnunet_files import read_dataset_json
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ def raw_cases(folder: Path) -> dict[str, RawCase]:
     """
     if not (folder / "dataset.json").is_file():
         return {}
-    description = read_json(folder / "dataset.json", DATASET_JSON)
+    description = read_dataset_json(folder / "dataset.json")
     ending = description["file_ending"]
     if "dataset" in description:
         return _listed(folder, description, ending)

@@ -1,5 +1,6 @@
 """``nnunet-sfma crossval`` on this machine: train what is not finished, bring it together, compare, report."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from nnunet_sfma.crossval.devices import Device, kind_of
 from nnunet_sfma.crossval.folds import Fold
 from nnunet_sfma.crossval.lock import locked
 from nnunet_sfma.crossval.models import Model, folds_of, keep_split_and_plans
+from nnunet_sfma.crossval.raw_check import check_against_raw
 from nnunet_sfma.crossval.results import Accumulation, evaluation, evaluation_folder, report
 from nnunet_sfma.crossval.runner import Failure, Job, run_jobs
 from nnunet_sfma.crossval.slurm_jobs import refuse_submitted
@@ -53,10 +55,13 @@ class CrossValidation:
 
         Raises:
             UserError: if the split is damaged, has no such fold, or validates a case twice, or a model's folds were
-                trained with another split or other plans than those that are there.
+                trained with another split or other plans than those that are there, or a label lies on another grid
+                than its image.
         """
         numbers = folds_of(models[0], folds)
         refuse_stale(models, numbers)
+        for sentence in check_against_raw(models, numbers):
+            print(f"Warning: {sentence}", file=sys.stderr)
         return cls(tuple(models), tuple(numbers), kind_of(devices), npz, processes)
 
     @property

@@ -15,6 +15,9 @@ TIME = "%Y-%m-%d %H:%M:%S"
 BEGUN = re.compile(r"^\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\]$", re.MULTILINE)
 EXIT_CODE = re.compile(rf"{re.escape(ENDED)}(\d{{1,3}})\]")
 LAST_BYTES = 20_000
+# what batchgenerators, nnU-Net and this package say of workers that were killed, and of those that failed
+LOST_WORKER = re.compile("background workers are no longer alive|Background workers died|worker process ended unexpect")
+WORKERS_OWN_EXCEPTION = re.compile(r"^Exception in background worker \d|^Process \w+-\d+(:\d+)?:$", re.MULTILINE)
 
 
 def begin(path: Path, command: Sequence[str], environment: Mapping[str, str]) -> TextIO:
@@ -62,10 +65,22 @@ def begun(path: Path) -> str:
 
 def tail(path: Path, lines: int = 8, with_end: bool = False) -> list[str]:
     """The last lines that are not empty; without the one that says how the command ended."""
+    written = [line.rstrip() for line in _end_of(path).splitlines() if line.strip()]
+    return [line for line in written if with_end or not line.startswith(ENDED)][-lines:]
+
+
+def tells_of_lost_worker(path: Path) -> bool:
+    """Whether the last command ended because a worker process of its own was killed.
+
+    A worker that ends on an exception of its own prints it, and would end on it again.
+    """
+    printed = _end_of(path).rpartition(f"\n{STARTED}")[2]
+    return bool(LOST_WORKER.search(printed)) and not WORKERS_OWN_EXCEPTION.search(printed)
+
+
+def _end_of(path: Path) -> str:
     if not path.is_file():
-        return []
+        return ""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - LAST_BYTES))
-        text = file.read().decode(errors="replace")
-    written = [line.rstrip() for line in text.splitlines() if line.strip()]
-    return [line for line in written if with_end or not line.startswith(ENDED)][-lines:]
+        return file.read().decode(errors="replace")

@@ -66,6 +66,11 @@ class Model:
         return bool(os.environ.get("nnUNet_preprocessed")) and self.preprocessed.is_dir()
 
     @property
+    def has_plans(self) -> bool:
+        """Whether its plans lie beside the preprocessed data; a dry run does not write those of seeds."""
+        return self.is_preprocessed and (self.preprocessed / f"{self.plans}.json").is_file()
+
+    @property
     def notes(self) -> Path:
         """The folder that holds locks, logs and records of this data set's cross-validations."""
         return self.folder.parent / "crossval"
@@ -142,7 +147,7 @@ def folds_of(model: Model, wanted: Sequence[int] | None) -> list[int]:
     unknown = [fold for fold in folds if not 0 <= fold < number]
     if unknown:
         raise UserError(f"The split in {path} has no fold {unknown[0]}: it has folds 0 to {number - 1}.")
-    if model.is_preprocessed:
+    if model.has_plans:
         refuse_unusable_folds(model.preprocessed, preprocessed_cases(_preprocessed_cases(model)), folds)
     return folds
 

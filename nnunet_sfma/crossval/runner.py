@@ -18,6 +18,7 @@ from nnunet_sfma.interruptions import undisturbed
 
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_END = 10
+SECONDS_OF_STANDSTILL = 180
 ON_PURPOSE = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
@@ -85,7 +86,7 @@ class JobProcess:
         stamp = job.stamp()
         with job_log.begin(job.log, command, device.environment) as log:
             process = subprocess.Popen(
-                [sys.executable, supervise.__file__, str(os.getpid()), *program(command)],
+                [sys.executable, supervise.__file__, str(os.getpid()), str(SECONDS_OF_STANDSTILL), *program(command)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -125,8 +126,8 @@ def run_jobs(
 ) -> list[Failure]:
     """Run all jobs to their end, one per device at a time.
 
-    A job that was killed, for lack of memory for instance, is continued, as long as it got on before. An exception,
-    such as Ctrl-C, ends all commands first.
+    A job that was killed or lost a worker process, for lack of memory for instance, is continued, as long as it got on
+    before. An exception, such as Ctrl-C, ends all commands first.
 
     Args:
         jobs: in the order in which they are started.
@@ -195,11 +196,15 @@ def _why_not_continued(ended: JobProcess, name: str | None) -> str | None:
     code = ended.process.returncode
     if code == 0:
         return "the command ended well, but left results out" if ended.job.next_command() == ended.command else None
-    if name is None:
-        return f"ended with exit code {code}"
     if name in ON_PURPOSE:
         return f"ended by {name}"
-    return f"killed by {name} before it got on" if ended.job.stamp() == ended.stamp else None
+    if name is None and not job_log.tells_of_lost_worker(ended.job.log):
+        return f"ended with exit code {code}"
+    end = f"killed by {name}" if name else "ended because a worker process was killed"
+    if ended.job.stamp() == ended.stamp:
+        return f"{end} before it got on"
+    print(f"{ended.job.title}: {end}; it is continued.", flush=True)
+    return None
 
 
 def _signal(code: int) -> str | None:

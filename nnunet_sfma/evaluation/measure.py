@@ -18,13 +18,13 @@ from nnunet_sfma.evaluation.lesions import measure_lesions
 from nnunet_sfma.evaluation.objects import instances, measure_objects
 from nnunet_sfma.evaluation.surface import measure_surfaces
 from nnunet_sfma.files import sha256
+from nnunet_sfma.grids import differences, grid_of
 from nnunet_sfma.sentences import first_few, last_line
 from nnunet_sfma.whole_files import is_whole
 
 VERSION = 3
 FLAT_SPACING = 998
 """A picture's spacing along the axis that it does not have, in those of its own; nnU-Net's readers say 999."""
-GRID_TOLERANCE = 1e-3
 COUNTED = {"type": "object", "required": ["counts", "slices", "empty_slices"]}
 MEASURED = {
     "type": "object",
@@ -226,26 +226,13 @@ def _refuse_other_grid(files: EvaluatedCase, grid: dict, predicted: dict, shape:
     if shape != predicted_shape:
         difference = f"{predicted_shape} and {shape} voxels"
     else:
-        places = [name for name in _places(grid) if not _close(_places(grid)[name], _places(predicted).get(name))]
+        places = differences(grid_of(grid), grid_of(predicted))
         difference = f"another {' and '.join(places)}" if places else None
     if difference:
         raise UserError(
             f"Prediction and label of {files.case} lie on different grids ({difference}): compare {files.prediction} "
-            f"with the label it was predicted for."
+            f"with the label it was predicted for, or give that label the grid of its image and evaluate again."
         )
-
-
-def _places(properties: dict) -> dict:
-    """Where the voxels are, as the reader tells it."""
-    if "sitk_stuff" in properties:
-        return dict(properties["sitk_stuff"])
-    if "nibabel_stuff" in properties:
-        return {"affine": properties["nibabel_stuff"]["original_affine"]}
-    return {"spacing": properties["spacing"]}
-
-
-def _close(a, b) -> bool:
-    return b is not None and np.shape(a) == np.shape(b) and np.allclose(a, b, rtol=GRID_TOLERANCE, atol=GRID_TOLERANCE)
 
 
 def _refuse_broken_probabilities(files: EvaluatedCase) -> None:

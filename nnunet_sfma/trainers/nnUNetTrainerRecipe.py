@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from batchgenerators.utilities.file_and_folder_operations import join
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.collate_outputs import collate_outputs
 from nnunetv2.utilities.file_path_utilities import get_output_folder
@@ -21,6 +22,8 @@ from torch.nn.parallel import DistributedDataParallel
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.fold_cases import preprocessed_cases, refuse_unusable_folds
 from nnunet_sfma.nnunet_folders import make_writable_folder, nnunet_folder
+from nnunet_sfma.preprocessed_age import preprocess_again
+from nnunet_sfma.raw_agreement import compare_with_raw
 from nnunet_sfma.split_record import refuse_test_cases
 from nnunet_sfma.threads import wanted_threads
 from nnunet_sfma.trainers.checkpoints import (
@@ -32,9 +35,11 @@ from nnunet_sfma.trainers.checkpoints import (
 )
 from nnunet_sfma.trainers.complete_plans import build_network, check_network, complete_plans, read_recipe
 from nnunet_sfma.trainers.epoch_length import count_slices
+from nnunet_sfma.trainers.known_labels import refuse_unknown_labels
 from nnunet_sfma.trainers.online_dice import dice_per_class, hard_counts
 from nnunet_sfma.trainers.pretrained import check_pretrained, start_from_pretrained
 from nnunet_sfma.trainers.seeding import seed_everything, seed_workers
+from nnunet_sfma.trainers.training_log import TrainingLog
 from nnunet_sfma.trainers.unfinished_epoch import UnfinishedEpoch
 
 
@@ -93,7 +98,7 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         self.autocast_dtype = self.recipe.autocast_dtype(self.device)
         if self.autocast_dtype != torch.float16:
             self.grad_scaler = None
-        self.logger.local_logger.my_fantastic_logging["train_dice"] = []
+        self.logger.local_logger = TrainingLog()
         self.weights_were_loaded = False
         self.continues = False
         self.latest_is_whole = False
@@ -226,8 +231,14 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         )
 
     def get_tr_and_val_datasets(self):
-        """nnU-Net's datasets; knowing them, the epochs get their length."""
+        """nnU-Net's datasets, checked; knowing them, the epochs get their length.
+
+        Raises:
+            UserError: if a label lies on another grid than its image or holds values that dataset.json does not know.
+        """
         training, validation = super().get_tr_and_val_datasets()
+        if self.local_rank == 0:
+            self._check_data(training, validation)
         batch_size, lesion_only = self.configuration_manager.batch_size, self.recipe.slices == "lesion"
         self.num_iterations_per_epoch = self.recipe.iterations(
             self.recipe.iterations_per_epoch, count_slices(training, lesion_only), batch_size
@@ -240,6 +251,14 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
             f"iterations of batch size {batch_size}."
         )
         return training, validation
+
+    def _check_data(self, training: nnUNetBaseDataset, validation: nnUNetBaseDataset) -> None:
+        folder, plans = Path(self.preprocessed_dataset_folder_base), self.plans_manager
+        mending = preprocess_again(folder, plans.plans_name, self.configuration_name)
+        refuse_unknown_labels([training, validation], self.label_manager, mending)
+        cases = {*training.identifiers, *validation.identifiers}
+        for sentence in compare_with_raw(plans, self.configuration_name, folder, cases):
+            self.print_to_log_file(f"Warning: {sentence}")
 
     def get_dataloaders(self):
         """nnU-Net's data loaders; with a seed they draw from it, but other samples in each part of a training."""
@@ -410,6 +429,8 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
                 f"{checkpoint['current_epoch']}."
             )
         super().load_checkpoint(str(path))
+        if self._best_ema is not None and not np.isfinite(self._best_ema):
+            self._best_ema = None  # the first epoch had no pseudo Dice: any other is better
         self.earlier_part = UnfinishedEpoch.of(checkpoint)
         self.latest_is_whole = path.name == LATEST
         self.continues = True

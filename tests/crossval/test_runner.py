@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from nnunet_sfma.crossval import job_log
+from nnunet_sfma.crossval import job_log, runner
 from nnunet_sfma.crossval.devices import Device
 from nnunet_sfma.crossval.runner import run_jobs
 from nnunet_sfma.errors import UserError
@@ -197,10 +197,81 @@ def test_everything_ends_with_the_driver(tmp_path, number):
         wait_for(lambda pid=pid: _is_gone(pid), 10)
 
 
-def test_command_ends_with_a_killed_supervisor(tmp_path):
+@pytest.mark.parametrize("driver_too", [False, True])
+def test_command_and_its_workers_end_with_a_killed_supervisor(tmp_path, driver_too):
     root = Path(__file__).resolve().parents[2]
     driver = subprocess.Popen([sys.executable, "-c", DRIVER.format(folder=str(tmp_path))], cwd=root)
-    main = psutil.Process(_pid(tmp_path / "main"))
-    main.parent().kill()
-    wait_for(lambda: _is_gone(main.pid), 10)
-    assert driver.wait(20) == 0
+    main, worker = (_pid(tmp_path / name) for name in ("main", "worker"))
+    supervisor = psutil.Process(main).parent()
+    if driver_too:
+        driver.kill()
+    supervisor.kill()
+    for pid in (main, worker):
+        wait_for(lambda pid=pid: _is_gone(pid), 10)
+    assert driver.wait(20) == (-signal.SIGKILL if driver_too else 0)
+
+
+LOSES_A_WORKER = """
+    import multiprocessing, pathlib, sys
+    done = pathlib.Path(sys.argv[1])
+    step = done.with_name("job.step1")
+    if {continues} and step.exists():
+        done.touch()
+    else:
+        step.touch()
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            pool.apply(exec, ("import os, time; time.sleep(2.5); os.kill(os.getpid(), 9)",))
+"""
+
+
+def test_command_that_waits_for_a_killed_worker_is_noticed_and_restarted(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(runner, "SECONDS_OF_STANDSTILL", 2)
+    job = Script(tmp_path, "job", LOSES_A_WORKER.format(continues=True))
+    assert run([job]) == []
+    said = job.log.read_text()
+    assert said.count("$ ") == 2
+    assert said.count("[a worker process is gone, and nothing was done for 2 s: killed]") == 1
+    assert "job: killed by SIGKILL; it is continued." in capsys.readouterr().out
+    again = Script(tmp_path, "again", LOSES_A_WORKER.format(continues=False).replace("job.step1", "other"))
+    (failure,) = run([again])
+    assert failure.reason == "killed by SIGKILL before it got on"
+    assert failure.last_lines[-1].endswith("nothing was done for 2 s: killed]")
+
+
+def test_command_that_works_or_lost_nobody_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(runner, "SECONDS_OF_STANDSTILL", 1)
+    worker = "import multiprocessing as m, time; w = m.get_context('fork').Process(target=time.sleep, args=(2,))\n"
+    worker += "w.start(); w.join()\nwhile time.thread_time() < 3: pass\n"
+    jobs = [
+        Script(tmp_path, "idle", "import time; time.sleep(4)\n" + FINISH),
+        Script(tmp_path, "busy", worker + FINISH),
+    ]
+    assert run(jobs, [Device("cpu"), Device("cuda:0", "0")]) == []
+
+
+@pytest.mark.parametrize(
+    "printed, reason",
+    [
+        ("RuntimeError: One or more background workers are no longer alive. Exiting.", None),
+        ("RuntimeError: Some background workers are no longer alive", None),
+        ("RuntimeError: Background workers died. Look for the error message further up!", None),
+        ("A worker process ended unexpectedly, most likely for lack of memory; try again", None),
+        (
+            "Exception in background worker 0:\n case_3\nOne or more background workers are no longer alive.",
+            "ended with exit code 1",
+        ),
+        ("Process SpawnProcess-1:\nTraceback ...\nBackground workers died.", "ended with exit code 1"),
+    ],
+)
+def test_end_by_a_lost_worker_is_continued_unless_the_worker_failed(tmp_path, printed, reason):
+    code = f"""
+        import pathlib, sys
+        step = pathlib.Path({str(tmp_path)!r}, "job.step1")
+        if step.exists():
+            pathlib.Path(sys.argv[1]).touch()
+        else:
+            step.touch()
+            raise SystemExit({printed!r})
+    """
+    failures = run([Script(tmp_path, "job", code)])
+    assert [failure.reason for failure in failures] == ([reason] if reason else [])
