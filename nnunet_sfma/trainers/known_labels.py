@@ -4,9 +4,12 @@ A loss indexes its classes with them: on a CPU that is an index error, on a GPU 
 and with regions they become background without a word.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import numpy as np
+import SimpleITK as sitk  # noqa: N813
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
@@ -17,27 +20,31 @@ OUTSIDE = -1
 """What nnU-Net's preprocessing writes where all channels are zero; in training it is background."""
 
 
-def refuse_unknown_labels(datasets: Iterable[nnUNetBaseDataset], labels: LabelManager, mending: str) -> None:
+def refuse_unknown_labels(
+    datasets: Iterable[nnUNetBaseDataset], labels: LabelManager, negative: Callable[[str], bool], mending: str
+) -> None:
     """Refuse preprocessed cases with labels that the data set does not know.
 
-    It takes a few seconds for a thousand large cases, for nnU-Net keeps labels compressed.
+    It takes less than a minute for a thousand large cases, for nnU-Net keeps labels compressed.
 
     Args:
         datasets: nnU-Net's, each with the identifiers of its cases.
         labels: nnU-Net's, of the data set.
+        negative: whether the label file of a case holds negative values, which are asked for only where preprocessed
+            labels do, for nnU-Net's mark for the outside is one.
         mending: how the cases are preprocessed again.
 
     Raises:
         UserError: with the labels that were found, those that are known, and the cases.
     """
     ignored = [labels.ignore_label] if labels.has_ignore_label else []
-    known = {*map(int, labels.all_labels), *ignored}
-    unknown = {
-        case: found
-        for dataset in datasets
-        for case in dataset.identifiers
-        if (found := _unknown(dataset.load_case(case)[1][:], known))
-    }
+    known, unknown = {*map(int, labels.all_labels), *ignored}, {}
+    holders = {case: dataset for dataset in datasets for case in dataset.identifiers}
+    for case, dataset in holders.items():
+        segmentation = dataset.load_case(case)[1][:]
+        found = _unknown(segmentation, known)
+        if found or (segmentation.min() == OUTSIDE and negative(case)):
+            unknown[case] = found or [OUTSIDE]
     if unknown:
         values = sorted({value for found in unknown.values() for value in found})
         raise UserError(
@@ -53,3 +60,18 @@ def _unknown(segmentation: np.ndarray, known: set[int]) -> list[int]:
     if lowest >= OUTSIDE and highest < len(known) and known == set(range(len(known))):
         return []
     return sorted({*np.unique(segmentation).tolist()} - known - {OUTSIDE})
+
+
+def holds_negative(label: Path, reader: type[BaseReaderWriter]) -> bool:
+    """Return whether a label file holds negative values; a file of unsigned numbers, the usual one, is not read."""
+    if not label.is_file():
+        return False
+    header = sitk.ImageFileReader()
+    try:
+        header.SetFileName(str(label))
+        header.ReadImageInformation()
+        if header.GetPixelID() in (sitk.sitkUInt8, sitk.sitkUInt16, sitk.sitkUInt32):
+            return False
+    except RuntimeError:  # ITK does not know the format; nnU-Net's reader does
+        pass
+    return bool(reader().read_seg(str(label))[0].min() < 0)

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.fold_cases import preprocessed_cases, refuse_unusable_folds
 from nnunet_sfma.nnunet_folders import make_writable_folder, nnunet_folder
-from nnunet_sfma.preprocessed_age import preprocess_again
+from nnunet_sfma.preprocessed_age import REFERENCES, preprocess_again
 from nnunet_sfma.raw_agreement import compare_with_raw
 from nnunet_sfma.split_record import refuse_test_cases
 from nnunet_sfma.threads import wanted_threads
@@ -35,7 +35,7 @@ from nnunet_sfma.trainers.checkpoints import (
 )
 from nnunet_sfma.trainers.complete_plans import build_network, check_network, complete_plans, read_recipe
 from nnunet_sfma.trainers.epoch_length import count_slices
-from nnunet_sfma.trainers.known_labels import refuse_unknown_labels
+from nnunet_sfma.trainers.known_labels import holds_negative, refuse_unknown_labels
 from nnunet_sfma.trainers.online_dice import dice_per_class, hard_counts
 from nnunet_sfma.trainers.pretrained import check_pretrained, start_from_pretrained
 from nnunet_sfma.trainers.seeding import seed_everything, seed_workers
@@ -255,10 +255,14 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
     def _check_data(self, training: nnUNetBaseDataset, validation: nnUNetBaseDataset) -> None:
         folder, plans = Path(self.preprocessed_dataset_folder_base), self.plans_manager
         mending = preprocess_again(folder, plans.plans_name, self.configuration_name)
-        refuse_unknown_labels([training, validation], self.label_manager, mending)
+        refuse_unknown_labels([training, validation], self.label_manager, self._has_negative_label, mending)
         cases = {*training.identifiers, *validation.identifiers}
         for sentence in compare_with_raw(plans, self.configuration_name, folder, cases):
             self.print_to_log_file(f"Warning: {sentence}")
+
+    def _has_negative_label(self, case: str) -> bool:
+        label = Path(self.preprocessed_dataset_folder_base, REFERENCES, f"{case}{self.dataset_json['file_ending']}")
+        return holds_negative(label, self.plans_manager.image_reader_writer_class)
 
     def get_dataloaders(self):
         """nnU-Net's data loaders; with a seed they draw from it, but other samples in each part of a training."""

@@ -12,7 +12,7 @@ from tests.trainers.conftest import TRAINER, read_checkpoint
 
 def test_killed_augmentation_worker_is_continued(two_folds, plan, monkeypatch, capsys):
     monkeypatch.setenv("nnUNet_n_proc_DA", "1")
-    plan("training.num_epochs=6", name="longer")
+    plan("training.num_epochs=4", name="longer")
     (model,) = find_models(1, [TRAINER], ["longer"], "2d")
     fold, killed = Fold(model, 0, "cpu"), []
 
@@ -34,5 +34,5 @@ def test_killed_augmentation_worker_is_continued(two_folds, plan, monkeypatch, c
     assert others == [f"{first} --c"]
     assert f"{fold.title}: ended because a worker process was killed; it is continued." in capsys.readouterr().out
     log = read_checkpoint(fold.folder / "checkpoint_final.pth")["logging"]
-    assert len(log["train_losses"]) == 6
+    assert len(log["train_losses"]) == 4
     assert (fold.folder / "validation" / "summary.json").is_file()

@@ -142,3 +142,13 @@ def test_unknown_label_with_regions_and_an_ignore_label(workspace, plan):
     start(dataset=2)
     relabel(workspace.preprocessed / workspace.regions / "nnUNetPlans_2d", "case_1", 4)
     assert "hold the labels 4, and dataset.json knows 0, 1, 2, 3 (case_1)" in refusal(start, 2)
+
+
+def test_negative_label_is_told_from_what_nnunet_marks_as_outside(preprocessed):
+    """Both are -1 in preprocessed data, and both would be trained as background."""
+    relabel(preprocessed / "nnUNetPlans_2d", "case_5", -1)
+    start()
+    label = preprocessed / "gt_segmentations" / "case_5.nii.gz"
+    change_values = sitk.Cast(sitk.ReadImage(str(label)), sitk.sitkInt16) * -1
+    sitk.WriteImage(change_values, str(label))
+    assert "1 of the fold's cases hold the labels -1, and dataset.json knows 0, 1 (case_5)" in refusal(start)
