@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.files import replace_text
+from nnunet_sfma.json_files import read_json
+from nnunet_sfma.made_for import note_before_replacing
 from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
+from nnunet_sfma.plans_files import ADVICE, PLANNED_BY_NNUNET, read_plans, whole_configuration
 from nnunet_sfma.presets import Preset, load_preset, merge, nearest
 
 if TYPE_CHECKING:
@@ -99,7 +102,7 @@ def make_plans(
     recipe = read_recipe(plans, CONFIGURATION)
     network = check_network(plans, CONFIGURATION)
     check_pretrained(network, recipe.pretrained)
-    dataset_json = json.loads((folder / "dataset.json").read_text())
+    dataset_json = read_json(folder / "dataset.json", DATASET, advice=PREPROCESS_AGAIN)
     try:
         estimate = estimate_memory(plans, CONFIGURATION, dataset_json)
     except (IndexError, RuntimeError, TypeError, ValueError) as error:
@@ -116,7 +119,7 @@ def make_plans(
     if recipe.activation_checkpointing:
         notes.append("The estimate is without activation checkpointing: a training takes less.")
     path = folder / f"{name}.json"
-    replaced = _write(path, plans, overwrite)
+    replaced = _write(path, plans, overwrite, has_own_data=preprocess_because is not None)
     return PlansFile(path, name, preset.trainer, preprocess_because, replaced, tuple(notes))
 
 
@@ -126,16 +129,17 @@ def _check_name(name: str, base: str) -> None:
 
 
 def _read_base(folder: Path, base: str) -> dict:
-    path = folder / f"{base}.json"
-    for planned in (path, folder / "dataset.json"):
-        if not planned.is_file():
-            raise UserError(
-                f"{planned} does not exist: run nnUNetv2_plan_and_preprocess -d {folder.name[7:10]} -c 2d first, "
-                f"or name other plans with -p."
-            )
-    plans = json.loads(path.read_text())
+    run_nnunet = (
+        f"does not exist: run nnUNetv2_plan_and_preprocess -d {folder.name[7:10]} -c 2d first, or name other plans "
+        "with -p."
+    )
+    path, dataset_json = folder / f"{base}.json", folder / "dataset.json"
+    plans = read_plans(path, PLANNED_BY_NNUNET, missing=f"{path} {run_nnunet}")
+    if not dataset_json.is_file():
+        raise UserError(f"{dataset_json} {run_nnunet}")
     if CONFIGURATION not in plans["configurations"]:
         raise UserError(f"{path} has no 2d configuration: plan the dataset again with nnU-Net, including -c 2d.")
+    whole_configuration(plans, CONFIGURATION, str(path))
     return plans
 
 
@@ -143,7 +147,12 @@ def _resolved(plans: dict) -> dict:
     """The 2d configuration, whole: without what it inherits from."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    configuration = PlansManager(plans).get_configuration(CONFIGURATION).configuration
+    try:
+        configuration = PlansManager(plans).get_configuration(CONFIGURATION).configuration
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:  # of an older release without an architecture
+        raise UserError(
+            f"The plans '{plans['plans_name']}', configuration '{CONFIGURATION}', are incomplete: {ADVICE}."
+        ) from error
     return {key: value for key, value in configuration.items() if key != "inherits_from"}
 
 
@@ -273,11 +282,13 @@ def _with_absolute_path(training: dict) -> dict:
     return {**training, "pretrained": str(Path(os.path.expanduser(pretrained)).absolute())}
 
 
-def _write(path: Path, plans: dict, overwrite: bool) -> bool:
+def _write(path: Path, plans: dict, overwrite: bool, has_own_data: bool) -> bool:
     """Returns whether other plans of that name were replaced."""
     text = json.dumps(plans, indent=4) + "\n"
-    replaced = path.is_file() and path.read_text() != text
+    replaced = path.is_file() and path.read_bytes() != text.encode()
     if replaced and not overwrite:
         raise UserError(f"{path} exists and differs: choose another --name, or --overwrite it.")
+    if replaced and has_own_data:
+        note_before_replacing(path, plans, CONFIGURATION)
     replace_text(path, text)
     return replaced

@@ -1,0 +1,109 @@
+"""What preprocessed data was made for: the entries of the plans on which it depends, kept beside it.
+
+nnU-Net keeps no such note, and plans of the same name may have been replaced since. The note lies in a folder within
+that of the data, for nnU-Net looks at the files there; with the data, nnU-Net removes the note.
+"""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+from nnunet_sfma.errors import UserError
+from nnunet_sfma.files import replace_text
+from nnunet_sfma.json_files import read_json
+from nnunet_sfma.nnunet_folders import dataset_id
+from nnunet_sfma.plans_files import read_plans, whole_configuration
+from nnunet_sfma.sentences import first_few
+
+NOTE = Path("nnunet_sfma", "made_for.json")
+OF_PLANS = ("image_reader_writer", "transpose_forward", "foreground_intensity_properties_per_channel")
+OF_CONFIGURATION = (
+    "preprocessor_name",
+    "spacing",
+    "normalization_schemes",
+    "use_mask_for_norm",
+    "resampling_fn_data",
+    "resampling_fn_data_kwargs",
+    "resampling_fn_seg",
+    "resampling_fn_seg_kwargs",
+)
+SCHEMA = {"type": "object", "required": ["made_for"], "properties": {"made_for": {"type": "object"}}}
+
+
+def note_made_for(plans: dict, configuration: str, preprocessed: Path) -> None:
+    """Write down that the data of a configuration, which is all there, was made for these plans.
+
+    Args:
+        plans: as in their file.
+        configuration: for instance "2d".
+        preprocessed: the data set's folder in nnUNet_preprocessed.
+    """
+    _write(_data(plans, configuration, preprocessed), _relevant(plans, configuration))
+
+
+def note_before_replacing(path: Path, new: dict, configuration: str) -> None:
+    """Write down, before a plans file is replaced, that its data was made for the old plans.
+
+    What is noted already stays. It is known from then on, even if nobody comes to preprocess for the new plans.
+
+    Args:
+        path: the file, in the data set's folder in nnUNet_preprocessed.
+        new: plans that will be in it.
+        configuration: for instance "2d".
+    """
+    data = _data(new, configuration, path.parent)
+    if not data.is_dir() or (data / NOTE).is_file():
+        return
+    made_for = {}  # no plans: whatever the data was made for, it was others
+    with suppress(UserError, KeyError):
+        old = read_plans(path)
+        if _data(old, configuration, path.parent) == data:
+            made_for = _relevant(old, configuration)
+    _write(data, made_for)
+
+
+def changed_since_made(plans: dict, configuration: str, preprocessed: Path) -> list[str]:
+    """Return the entries of the plans that are others than those the data was made for; none where no note is.
+
+    Raises:
+        UserError: if the note is damaged.
+    """
+    path = _data(plans, configuration, preprocessed) / NOTE
+    if not path.is_file():
+        return []
+    advice = f"remove {path.parent.parent} and preprocess again"
+    then, now = read_json(path, SCHEMA, advice=advice)["made_for"], _relevant(plans, configuration)
+    return sorted(key for key in {*then, *now} if then.get(key) != now.get(key))
+
+
+def refuse_data_of_other_plans(plans: dict, configuration: str, preprocessed: Path) -> None:
+    """Refuse to train or validate with data that was preprocessed for other plans.
+
+    Raises:
+        UserError: if the note beside the data says so, or is damaged.
+    """
+    changed = changed_since_made(plans, configuration, preprocessed)
+    if changed:
+        raise UserError(
+            f"{_data(plans, configuration, preprocessed)} was preprocessed for other plans than '{plans['plans_name']}'"
+            f" are now ({first_few(changed)}): run nnUNetv2_preprocess -d {dataset_id(preprocessed.name)} "
+            f"-plans_name {plans['plans_name']} -c {configuration}."
+        )
+
+
+def _write(data: Path, made_for: dict) -> None:
+    (data / NOTE).parent.mkdir(exist_ok=True)
+    replace_text(data / NOTE, json.dumps({"made_for": made_for}, indent=2) + "\n")
+
+
+def _data(plans: dict, configuration: str, preprocessed: Path) -> Path:
+    return preprocessed / _resolved(plans, configuration)["data_identifier"]
+
+
+def _relevant(plans: dict, configuration: str) -> dict:
+    block = _resolved(plans, configuration)
+    return {key: plans.get(key) for key in OF_PLANS} | {key: block.get(key) for key in OF_CONFIGURATION}
+
+
+def _resolved(plans: dict, configuration: str) -> dict:
+    return whole_configuration(plans, configuration, f"The plans '{plans['plans_name']}'")
