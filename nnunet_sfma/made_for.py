@@ -8,11 +8,13 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.files import replace_text
 from nnunet_sfma.json_files import read_json
+from nnunet_sfma.nnunet_files import read_plans
 from nnunet_sfma.nnunet_folders import dataset_id
-from nnunet_sfma.plans_files import read_plans, whole_configuration
 from nnunet_sfma.sentences import first_few
 
 NOTE = Path("nnunet_sfma", "made_for.json")
@@ -97,13 +99,9 @@ def _write(data: Path, made_for: dict) -> None:
 
 
 def _data(plans: dict, configuration: str, preprocessed: Path) -> Path:
-    return preprocessed / _resolved(plans, configuration)["data_identifier"]
+    return preprocessed / PlansManager(plans).get_configuration(configuration).data_identifier
 
 
 def _relevant(plans: dict, configuration: str) -> dict:
-    block = _resolved(plans, configuration)
+    block = PlansManager(plans).get_configuration(configuration).configuration
     return {key: plans.get(key) for key in OF_PLANS} | {key: block.get(key) for key in OF_CONFIGURATION}
-
-
-def _resolved(plans: dict, configuration: str) -> dict:
-    return whole_configuration(plans, configuration, f"The plans '{plans['plans_name']}'")

@@ -45,12 +45,16 @@ CONFIGURATION = {
         "batch_size": SIZE,
         "spacing": {
             "type": "array",
-            "items": {"type": "number", "exclusiveMinimum": 0, "maximum": 10**6},
+            # "not" refuses NaN, for which every comparison is false
+            "items": {"type": "number", "exclusiveMinimum": 0, "maximum": 10**6, "not": {"maximum": 0}},
             "minItems": 2,
             "maxItems": 3,
         },
         "normalization_schemes": STRINGS,
         "data_identifier": BARE_NAME,
+        "preprocessor_name": {"type": "string"},
+        "batch_dice": {"type": "boolean"},
+        "use_mask_for_norm": {"type": "array", "items": {"type": "boolean"}},
         "architecture": {
             "type": "object",
             "required": ["network_class_name", "arch_kwargs"],

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_sfma.nnunet_folders import dataset_id
-from nnunet_sfma.raw_cases import RawCase, raw_cases
+from nnunet_sfma.raw_cases import raw_cases
 from nnunet_sfma.sentences import first_few
 
 REFERENCES = "gt_segmentations"
@@ -31,7 +31,8 @@ def outdated_cases(raw: Path, preprocessed: Path, data_identifier: str) -> list[
     return [
         case
         for case, files in raw_cases(raw).items()
-        if _is_changed(files, folder / case) or _differ(files.label, references / files.copy)
+        if _is_changed((*files.images, files.label, references / files.copy), folder / case)
+        or _differ(files.label, references / files.copy)
     ]
 
 
@@ -66,7 +67,7 @@ def _differ(label: Path, copy: Path) -> bool:
     return label.is_file() and copy.is_file() and not filecmp.cmp(label, copy, shallow=False)
 
 
-def _is_changed(files: RawCase, made: Path) -> bool:
+def _is_changed(files: Sequence[Path], made: Path) -> bool:
     written = [path.stat().st_mtime_ns for path in (Path(f"{made}{ending}") for ending in ENDINGS) if path.is_file()]
-    sources = [path.stat().st_mtime_ns for path in (*files.images, files.label) if path.is_file()]
+    sources = [path.stat().st_mtime_ns for path in files if path.is_file()]
     return not written or max(sources, default=0) > min(written)

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.files import replace_text
-from nnunet_sfma.json_files import read_json
 from nnunet_sfma.made_for import note_before_replacing
 from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
-from nnunet_sfma.plans_files import ADVICE, PLANNED_BY_NNUNET, read_plans, whole_configuration
+from nnunet_sfma.planning.own_plans import CONFIGURATION, read_described, read_own_plans, resolved
 from nnunet_sfma.presets import Preset, load_preset, merge, nearest
 
 if TYPE_CHECKING:
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
     from nnunet_sfma.planning.memory import MemoryEstimate
 
-CONFIGURATION = "2d"
 PREPROCESSING_KEYS = ("spacing", "normalization_schemes")
 FITTED_KEYS = ("image_size",)
 CONFIGURATION_KEYS = ("batch_size", "patch_size", "batch_dice", *PREPROCESSING_KEYS)
@@ -86,10 +84,10 @@ def make_plans(
     name = name or (f"{preset.name}-{slice_axis}" if slice_axis else preset.name)
     folder = nnunet_folder("nnUNet_preprocessed") / dataset_name(dataset)
     _check_name(name, base)
-    own = _read_base(folder, base)
+    own = read_own_plans(folder, base)
     _check_gpu_memory(gpu_memory, settings)
     plans = plan_along(slice_axis, own, folder) if slice_axis else own
-    original = _resolved(plans)
+    original = resolved(plans)
     if preset.architecture is None:
         preset = replace(preset, architecture=_own_architecture(original, base))
     block = _apply(preset, _changes(settings, preset))
@@ -102,10 +100,10 @@ def make_plans(
     recipe = read_recipe(plans, CONFIGURATION)
     network = check_network(plans, CONFIGURATION)
     check_pretrained(network, recipe.pretrained)
-    dataset_json = read_json(folder / "dataset.json", DATASET, advice=PREPROCESS_AGAIN)
+    dataset_json = read_described(folder)
     try:
         estimate = estimate_memory(plans, CONFIGURATION, dataset_json)
-    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
             f"The network cannot compute a patch ({error}): change what --set architecture says."
         ) from error
@@ -126,34 +124,6 @@ def make_plans(
 def _check_name(name: str, base: str) -> None:
     if "__" in name or name in (base, "") or Path(name).name != name:
         raise UserError(f"'{name}' cannot name these plans: use no slash, no '__', and not the name of the base plans.")
-
-
-def _read_base(folder: Path, base: str) -> dict:
-    run_nnunet = (
-        f"does not exist: run nnUNetv2_plan_and_preprocess -d {folder.name[7:10]} -c 2d first, or name other plans "
-        "with -p."
-    )
-    path, dataset_json = folder / f"{base}.json", folder / "dataset.json"
-    plans = read_plans(path, PLANNED_BY_NNUNET, missing=f"{path} {run_nnunet}")
-    if not dataset_json.is_file():
-        raise UserError(f"{dataset_json} {run_nnunet}")
-    if CONFIGURATION not in plans["configurations"]:
-        raise UserError(f"{path} has no 2d configuration: plan the dataset again with nnU-Net, including -c 2d.")
-    whole_configuration(plans, CONFIGURATION, str(path))
-    return plans
-
-
-def _resolved(plans: dict) -> dict:
-    """The 2d configuration, whole: without what it inherits from."""
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-    try:
-        configuration = PlansManager(plans).get_configuration(CONFIGURATION).configuration
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:  # of an older release without an architecture
-        raise UserError(
-            f"The plans '{plans['plans_name']}', configuration '{CONFIGURATION}', are incomplete: {ADVICE}."
-        ) from error
-    return {key: value for key, value in configuration.items() if key != "inherits_from"}
 
 
 def _own_architecture(original: dict, base: str) -> dict:
@@ -267,7 +237,7 @@ def _why_preprocess(plans: dict, own: dict) -> str | None:
     axis, own_axis = slice_axis_of(plans), slice_axis_of(own)
     if axis != own_axis:
         return f"its slices lie along {axis}, those of nnU-Net's own plan along {own_axis}"
-    if _resolved(plans)["data_identifier"] != _resolved(own)["data_identifier"]:
+    if resolved(plans)["data_identifier"] != resolved(own)["data_identifier"]:
         return "its spacing or normalisation is not that of nnU-Net's own plan"
     return None
 

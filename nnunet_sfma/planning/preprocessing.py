@@ -1,15 +1,21 @@
 """nnU-Net's preprocessing for plans that cannot share the data of nnU-Net's own plans."""
 
+import os
+import time
 from pathlib import Path
+
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.made_for import changed_since_made, note_made_for
+from nnunet_sfma.nnunet_files import read_plans
 from nnunet_sfma.nnunet_folders import nnunet_folder
-from nnunet_sfma.planning.make_plans import CONFIGURATION
-from nnunet_sfma.plans_files import read_plans
+from nnunet_sfma.planning.own_plans import CONFIGURATION, resolved
 from nnunet_sfma.preprocessed_age import REFERENCES, outdated_cases, outdated_references
 from nnunet_sfma.raw_cases import raw_cases
-from nnunet_sfma.sentences import first_line
+from nnunet_sfma.sentences import first_few, first_line
+from nnunet_sfma.whole_files import FILES_WORTH_A_PROCESS, is_whole
+from nnunet_sfma.workers import in_parallel
 
 STOP_OF_A_PICKLE = b"."
 
@@ -17,35 +23,79 @@ STOP_OF_A_PICKLE = b"."
 def preprocess(path: Path, processes: int, afresh: bool = False) -> bool:
     """Run what ``nnUNetv2_preprocess -plans_name NAME -c 2d`` runs, unless all cases are preprocessed already.
 
-    They are if each case of nnUNet_raw is there as it is now, and was made for plans like these.
-
     Args:
         path: ``nnUNet_preprocessed/DatasetXXX_Name/NAME.json``.
         processes: worker processes.
-        afresh: do it even if all cases are there.
+        afresh: do it even if :func:`is_preprocessed`.
 
     Returns:
         Whether there was something to do.
 
     Raises:
-        UserError: if the raw data set is not there, or nnU-Net cannot preprocess it.
+        UserError: if the raw data set is not there, a file of it is cut off, or nnU-Net cannot preprocess it.
     """
-    raw = nnunet_folder("nnUNet_raw") / path.parent.name
-    plans = read_plans(path)
-    if not afresh and _is_complete(plans, path.parent, raw):
+    if not afresh and is_preprocessed(path):
         return False
+    raw = _raw(path)
     dataset = path.parent.name[7:10]
     if not (raw / "dataset.json").is_file():
         raise UserError(
             f"{raw} is not there to be preprocessed: put it back and run nnUNetv2_preprocess "
             f"-d {dataset} -plans_name {path.stem} -c {CONFIGURATION}."
         )
-    # nnU-Net replaces a reference only by a newer label
-    for reference in outdated_references(raw, path.parent):
+    plans = read_plans(path)
+    _refuse_cut_off(plans, raw, processes)
+    outdated = outdated_references(raw, path.parent)
+    for reference in outdated:  # nnU-Net replaces one only by a newer label
         reference.unlink()
+    started = time.time_ns()
     _run(int(dataset), path.stem, processes)
+    for reference in outdated:  # newer than the data of other plans, made of the old label, whatever the label's time
+        os.utime(reference, ns=(started, started))
     note_made_for(plans, CONFIGURATION, path.parent)
     return True
+
+
+def is_preprocessed(path: Path) -> bool:
+    """Return whether the cases of the raw data set are there, whole, made for these plans and of the files as they are.
+
+    Args:
+        path: ``nnUNet_preprocessed/DatasetXXX_Name/NAME.json``.
+    """
+    plans, preprocessed, raw = read_plans(path), path.parent, _raw(path)
+    data = preprocessed / resolved(plans)["data_identifier"]
+    cases = raw_cases(raw)
+    made = {file.name.removesuffix(".pkl"): file for file in data.glob("*.pkl")}
+    if not cases or made.keys() != cases.keys() or changed_since_made(plans, CONFIGURATION, preprocessed):
+        return False
+    oldest = min(file.stat().st_mtime for file in made.values())
+    return (
+        all(_is_whole(file) for file in made.values())
+        and all((preprocessed / REFERENCES / case.copy).is_file() for case in cases.values())
+        and oldest >= (raw / "dataset.json").stat().st_mtime
+        and not outdated_cases(raw, preprocessed, data.name)
+    )
+
+
+def _raw(path: Path) -> Path:
+    return nnunet_folder("nnUNet_raw") / path.parent.name
+
+
+def _is_whole(properties: Path) -> bool:
+    """Whether image and segmentation of a case are there, and its properties, written last, to their end."""
+    arrays = all(properties.with_name(f"{properties.stem}{ending}").is_file() for ending in (".b2nd", "_seg.b2nd"))
+    return (arrays or properties.with_suffix(".npz").is_file()) and properties.read_bytes()[-1:] == STOP_OF_A_PICKLE
+
+
+def _refuse_cut_off(plans: dict, raw: Path, processes: int) -> None:
+    """nnU-Net's readers fill up a compressed file that was cut off, and say nothing."""
+    reader = PlansManager(plans).image_reader_writer_class
+    files = [file for case in raw_cases(raw).values() for file in (*case.images, case.label) if file.is_file()]
+    number = min(processes, len(files) // FILES_WORTH_A_PROCESS + 1)
+    whole = in_parallel(is_whole, [(file, reader) for file in files], number, "Looking for cut-off files")
+    damaged = [str(file) for file, good in zip(files, whole, strict=True) if not good]
+    if damaged:
+        raise UserError(f"{len(damaged)} raw files are cut off ({first_few(damaged)}): put whole ones in their place.")
 
 
 def _run(dataset: int, plans_name: str, processes: int) -> None:
@@ -58,20 +108,3 @@ def _run(dataset: int, plans_name: str, processes: int) -> None:
             f"nnU-Net could not preprocess the raw data ({first_line(error)}): see what nnUNetv2_plan_and_preprocess "
             f"-d {dataset} --verify_dataset_integrity says, and run this command again."
         ) from error
-
-
-def _is_complete(plans: dict, preprocessed: Path, raw: Path) -> bool:
-    """Whether just the cases of the raw data set are there, whole, made for these plans and of the files as they are."""
-    data = preprocessed / plans["configurations"][CONFIGURATION]["data_identifier"]
-    cases = raw_cases(raw)
-    made = {path.name.removesuffix(".pkl"): path for path in data.glob("*.pkl")}
-    if not cases or made.keys() != cases.keys() or changed_since_made(plans, CONFIGURATION, preprocessed):
-        return False
-    copied = all((preprocessed / REFERENCES / case.copy).is_file() for case in cases.values())
-    oldest = min(path.stat().st_mtime for path in made.values())
-    return (
-        copied
-        and oldest >= (raw / "dataset.json").stat().st_mtime
-        and all(path.read_bytes()[-1:] == STOP_OF_A_PICKLE for path in made.values())
-        and not outdated_cases(raw, preprocessed, data.name)
-    )

@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.fold_cases import preprocessed_cases, refuse_unusable_folds
+from nnunet_sfma.made_for import refuse_data_of_other_plans
 from nnunet_sfma.nnunet_folders import make_writable_folder, nnunet_folder
 from nnunet_sfma.preprocessed_age import REFERENCES, preprocess_again
 from nnunet_sfma.raw_agreement import compare_with_raw
@@ -85,6 +86,7 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         network = check_network(plans, configuration)
         check_pretrained(network, self.recipe.pretrained)
         _check_checkpointing(network, self.recipe.activation_checkpointing)
+        refuse_data_of_other_plans(plans, configuration, nnunet_folder("nnUNet_preprocessed") / plans["dataset_name"])
         make_writable_folder(model_folder)
         super().__init__(plans, configuration, fold, dataset_json, device)
         if self.device.type == "cpu" and (threads := wanted_threads()):
