@@ -104,7 +104,7 @@ def _is_plain(value: Any, depth: int = 0) -> bool:
     if isinstance(value, str):
         return len(value) <= LONGEST_TEXT
     if isinstance(value, (int, float)):
-        return math.isfinite(value) and abs(value) <= LARGEST_NUMBER
+        return math.isnan(value) or abs(value) <= LARGEST_NUMBER  # of NaN, networks say better what they take
     return value is None
 
 

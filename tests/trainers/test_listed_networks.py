@@ -71,7 +71,7 @@ def stranger(tmp_path, monkeypatch):
         (block(classes=["stranger"]), "names 'stranger', which is no argument"),
         (block(classes="conv_op"), "_kw_requires_import a list"),
         (block(n_stages=10**9), "n_stages cannot be 1000000000"),
-        (block(norm_op_kwargs={"eps": float("nan")}), "norm_op_kwargs cannot be"),
+        (block(norm_op_kwargs={"eps": float("inf")}), "norm_op_kwargs cannot be"),
         (block(strides=[[[[[[[1]]]]]]]), "strides cannot be"),
         (block(features_per_stage=[4] * 101), "features_per_stage cannot be"),
         (block(surprise=1), "surprise"),
