@@ -9,6 +9,7 @@ from nnunet_sfma.crossval.progress import Progress, read_progress
 from nnunet_sfma.evaluation.fold_stage import CHECKPOINTS, Stage, fold_stage
 from nnunet_sfma.nnunet_files import read_dataset_json
 from nnunet_sfma.trainers.checkpoints import restore_replaced, set_aside_damaged
+from nnunet_sfma.trainers.fold_lock import is_held
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,11 @@ class Fold:
         return [*command, *options, *how[stage]]
 
     def prepare(self) -> None:
-        """Set damaged checkpoints aside, and remove the summary of a validation that has to be repeated."""
-        if self.stage == Stage.FINISHED:
+        """Set damaged checkpoints aside, and remove the summary of a validation that has to be repeated.
+
+        A fold that somebody else trains at the moment is left alone; its command will refuse.
+        """
+        if self.stage == Stage.FINISHED or is_held(self.folder):
             return
         restore_replaced(self.folder)
         for sentence in set_aside_damaged(self.folder):

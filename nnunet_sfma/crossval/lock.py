@@ -6,33 +6,17 @@ what a driver started has ended.
 """
 
 import contextlib
-import errno
 import fcntl
-import json
 import os
-import socket
-import time
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 from nnunet_sfma.errors import UserError
-from nnunet_sfma.json_files import parse_json
+from nnunet_sfma.locks import open_lock, sign, signature, take
 
 SECONDS_FOR_THE_LAST_TO_LEAVE = 5
 SECONDS_FOR_A_SUBMISSION = 600
-SIGNATURE = {
-    "type": "object",
-    "required": ["host", "pid", "since", "command"],
-    "properties": {
-        "host": {"type": "string"},
-        "pid": {"type": "integer", "minimum": 2, "maximum": 2**31 - 1},
-        "since": {"type": "string"},
-        "command": {"type": "string"},
-    },
-}
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 class Workplace(Protocol):
@@ -65,13 +49,13 @@ def locked(workplaces: Sequence[Workplace], command: str) -> Iterator[list[int]]
         UserError: if somebody else holds one of them, or it cannot be written.
     """
     with contextlib.ExitStack() as stack:
-        files = [stack.enter_context(_open(lock_file(workplace))) for workplace in workplaces]
+        files = [stack.enter_context(open_lock(lock_file(workplace))) for workplace in workplaces]
         for workplace, file in zip(workplaces, files, strict=True):
             # supervisors of a driver that was killed need a moment to end what it had started
-            if not _take(file, fcntl.LOCK_EX, SECONDS_FOR_THE_LAST_TO_LEAVE):
-                raise UserError(_sentence(workplace, _read(file)))
+            if not take(file, fcntl.LOCK_EX, SECONDS_FOR_THE_LAST_TO_LEAVE):
+                raise UserError(_sentence(workplace, signature(file)))
             stack.callback(file.truncate, 0)
-            _sign(file, command)
+            sign(file, command)
         yield [file.fileno() for file in files]
 
 
@@ -91,10 +75,10 @@ def locked_by_task(workplace: Workplace, log: Path) -> Iterator[list[int]]:
     Raises:
         UserError: if somebody else holds one of them, or it cannot be written.
     """
-    with _open(lock_file(workplace)) as together, _open(log.with_suffix(".task")) as alone:
-        if not _take(together, fcntl.LOCK_SH, SECONDS_FOR_A_SUBMISSION):
-            raise UserError(_sentence(workplace, _read(together)))
-        if not _take(alone, fcntl.LOCK_EX, SECONDS_FOR_A_SUBMISSION):
+    with open_lock(lock_file(workplace)) as together, open_lock(log.with_suffix(".task")) as alone:
+        if not take(together, fcntl.LOCK_SH, SECONDS_FOR_A_SUBMISSION):
+            raise UserError(_sentence(workplace, signature(together)))
+        if not take(alone, fcntl.LOCK_EX, SECONDS_FOR_A_SUBMISSION):
             raise UserError(f"Another task already writes {log}: look with squeue which one.")
         yield [together.fileno(), alone.fileno()]
 
@@ -114,53 +98,13 @@ def holder(workplace: Workplace) -> dict | None:
     try:
         # a lock that may only be read can be looked at on most file systems
         with path.open("r+" if os.access(path, os.W_OK) else "r") as file:
-            return None if _take(file, fcntl.LOCK_EX, 0) else _read(file)
+            return None if take(file, fcntl.LOCK_EX, 0) else signature(file)
     except PermissionError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): make it readable.") from None
     except OSError:  # there is none
         return None
 
 
-def _open(path: Path) -> IO[str]:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("a+")
-    except OSError as error:
-        raise UserError(f"Could not write {path} ({error.strerror}): make room or make it writable.") from error
-
-
-def _take(file: IO[str], kind: int, patience: float) -> bool:
-    until = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                return False
-            time.sleep(0.2)
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise UserError(f"Could not lock {file.name} ({error.strerror}): look at the file system.") from error
-            print(f"Note: {file.name} cannot be locked on this file system: do not start a second driver.")
-            return True
-
-
 def _sentence(workplace: Workplace, by: dict) -> str:
     who = f"process {by['pid']} on {by['host']} since {by['since']}" if "pid" in by else "tasks of a cluster"
     return f"The results in {workplace.folder} are being worked on by {who}: wait for it, {workplace.advice}."
-
-
-def _sign(file: IO[str], command: str) -> None:
-    about = {"host": socket.gethostname(), "pid": os.getpid(), "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}"}
-    file.truncate(0)
-    file.write(json.dumps({**about, "command": command}))
-    file.flush()
-
-
-def _read(file: IO[str]) -> dict:
-    """What a driver signed with; nothing if tasks hold the lock or the signature is damaged."""
-    file.seek(0)
-    with contextlib.suppress(UserError, ValueError):
-        return parse_json(file.read(), SIGNATURE, source=file.name)
-    return {}

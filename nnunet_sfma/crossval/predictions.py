@@ -12,6 +12,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_sfma.crossval.images import find_cases
 from nnunet_sfma.crossval.models import Model, split_of
 from nnunet_sfma.crossval.results import is_newer
+from nnunet_sfma.crossval.stale import refuse_postprocessing_of_another_split
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.sources import if_there
 from nnunet_sfma.nnunet_files import read_dataset_json, read_plans
@@ -226,7 +227,8 @@ def find_prediction(
         processes: for what is done to cases before and after.
 
     Raises:
-        UserError: if the model or a fold is not there, or the images are not as it takes them.
+        UserError: if the model or a fold is not there, the images are not as it takes them, or the post-processing was
+            chosen on cases that the folds were not meant to validate.
     """
     nnunet_folder("nnUNet_results")
     model = Model(dataset_name(model.dataset), model.trainer, model.plans, model.configuration)
@@ -242,6 +244,8 @@ def find_prediction(
         raise UserError(f"{output} holds the images: choose another folder for the predictions with -o.")
     accumulated = model.folder / f"crossval_results_folds_{folds_tuple_to_string(wanted)}"
     chosen = if_there(accumulated / "postprocessing.pkl")
+    if chosen:
+        refuse_postprocessing_of_another_split(model, wanted, dataset_json["file_ending"])
     return Prediction(model, wanted, images, output, tuple(cases), device, processes, chosen)
 
 

@@ -2,12 +2,18 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
+from nnunet_sfma.crossval.folds import Fold
 from nnunet_sfma.crossval.models import Model, split_of
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.fold_stage import CHECKPOINTS
+from nnunet_sfma.evaluation.sources import read_plans
 from nnunet_sfma.sentences import first_few
 from nnunet_sfma.split_record import read_splits, split_checksum
+from nnunet_sfma.trainers.changed_plans import changes_between, describe
+from nnunet_sfma.trainers.checkpoints import newest_facts
+from nnunet_sfma.trainers.trained_on import kept_cases, refuse_another_split, refuse_other_validation
 
 
 def refuse_stale(models: Sequence[Model], folds: Sequence[int]) -> None:
@@ -22,14 +28,61 @@ def refuse_stale(models: Sequence[Model], folds: Sequence[int]) -> None:
     """
     _refuse_validated_twice(models[0], folds)
     for model in models:
-        trained = [fold for fold in folds if _is_begun(model, fold)]
-        if trained:
-            _refuse_another_split(model, trained)
+        facts = {fold: newest_facts(_folder(model, fold)) for fold in folds if _is_begun(model, fold)}
+        for fold, known in facts.items():
+            _refuse_other_cases(model, fold, known)
+            if known:
+                _refuse_changes(_folder(model, fold), known["init_args"]["plans"], model)
+        # a checkpoint that cannot be read will be set aside, and not every one tells of the split
+        without_cases = [fold for fold, known in facts.items() if kept_cases(known) is None]
+        if without_cases:
+            _refuse_another_split(model, without_cases)
+        if None in facts.values():
             _refuse_other_plans(model)
+        if facts and (model.folder / "plans.json").is_file():
+            _refuse_changes(model.folder / "plans.json", read_plans(model.folder / "plans.json"), model)
+
+
+def refuse_postprocessing_of_another_split(model: Model, folds: Sequence[int | str], ending: str) -> None:
+    """Refuse a post-processing that was chosen on validations of cases on which the folds were trained.
+
+    Raises:
+        UserError: if a fold's validation holds cases that it was not meant to validate; the sentence names them.
+    """
+    for fold in folds:
+        folder = _folder(model, fold)
+        refuse_other_validation(folder, kept_cases(newest_facts(folder)), _validated(folder, ending))
+
+
+def _validated(folder: Path, ending: str) -> list[str]:
+    return [path.name.removesuffix(ending) for path in (folder / "validation").glob(f"*{ending}")]
+
+
+def _folder(model: Model, fold: int | str) -> Path:
+    return model.folder / f"fold_{fold}"
+
+
+def _refuse_other_cases(model: Model, fold: int, facts: dict | None) -> None:
+    folder, split = _folder(model, fold), split_of(model)[fold]
+    kept = kept_cases(facts)
+    refuse_another_split(folder, kept, split["train"], split["val"])
+    if (folder / "validation" / "summary.json").is_file():
+        refuse_other_validation(folder, kept, _validated(folder, Fold(model, fold).ending))
+
+
+def _refuse_changes(where: Path, then: dict, model: Model) -> None:
+    if not model.is_preprocessed:
+        return
+    changes = changes_between(then, read_plans(model.preprocessed / f"{model.plans}.json"), model.configuration)
+    if changes:
+        raise UserError(
+            f"{where} is of other plans than {model.plans} holds now ({describe(changes)}): restore the plans, give "
+            "the new ones another name, or continue the folds with nnUNetv2_train --c if only the recipe differs."
+        )
 
 
 def _is_begun(model: Model, fold: int) -> bool:
-    return any((model.folder / f"fold_{fold}" / name).is_file() for name in CHECKPOINTS)
+    return any((_folder(model, fold) / name).is_file() for name in CHECKPOINTS)
 
 
 def _refuse_validated_twice(model: Model, folds: Sequence[int]) -> None:

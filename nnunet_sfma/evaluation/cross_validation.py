@@ -15,8 +15,10 @@ from nnunet_sfma.nnunet_files import read_dataset_json, read_plans
 from nnunet_sfma.nnunet_folders import dataset_id, dataset_name, nnunet_folder
 from nnunet_sfma.sentences import first_few, first_line
 from nnunet_sfma.split_record import SPLITS_FILE, read_split_record, read_splits, split_checksum
+from nnunet_sfma.trainers.changed_plans import changes_between, describe
 from nnunet_sfma.trainers.checkpoint_reader import read_facts
 from nnunet_sfma.trainers.checkpoints import FINAL
+from nnunet_sfma.trainers.trained_on import kept_cases, refuse_another_split
 
 DEBUG = {"type": "object", "required": ["device"], "properties": {"gpu_name": {"type": "string"}}}
 CURVES = ("train_losses", "val_losses", "mean_fg_dice", "ema_fg_dice", "train_dice", "lrs")
@@ -51,14 +53,13 @@ def from_cross_validation(
     command = f"nnUNetv2_train {dataset_id(name)} {configuration} {{}} -tr {trainer} -p {plans_name}"
     ending = dataset_json["file_ending"]
     states = [
-        _state(model, number, splits[number]["val"], ending, plans, trainer, configuration, command)
-        for number in wanted
+        _state(model, number, splits[number], ending, plans, trainer, configuration, command) for number in wanted
     ]
     missing = [state.pop("problem") for state in states]
     missing = [sentence for sentence in missing if sentence]
     if missing and folds is not None:
         raise UserError(missing[0])
-    _refuse_different_plans(states, _fixed(plans, configuration))
+    _refuse_different_plans(states, plans, configuration)
     cases = [
         EvaluatedCase(
             case=case,
@@ -106,10 +107,10 @@ def _validation(model: Path, fold: int) -> Path:
 
 
 def _state(
-    model: Path, fold: int, cases: list[str], ending: str, plans: dict, trainer: str, configuration: str, command: str
+    model: Path, fold: int, split: dict, ending: str, plans: dict, trainer: str, configuration: str, command: str
 ) -> dict:
     """The entry of ``folds`` in evaluation.json, with "problem": a sentence on what is missing, or None."""
-    folder = model / f"fold_{fold}"
+    folder, cases = model / f"fold_{fold}", split["val"]
     command = command.format(fold)
     stage = fold_stage(folder, cases, ending)
     entry = {"fold": fold, "state": "not trained", "detail": "", "cases": 0, "curves": {}, "command": command}
@@ -117,6 +118,7 @@ def _state(
     if stage == Stage.NOT_TRAINED:
         return {**entry, "problem": f"Fold {fold} is not trained: run {command}."}
     log = _read_newest_checkpoint(folder, trainer)
+    refuse_another_split(folder, log["trained_on"], split["train"], cases)
     predicted = {path.name.removesuffix(ending) for path in _validation(model, fold).glob(f"*{ending}")}
     strangers = sorted(predicted - set(cases))
     if strangers:
@@ -132,7 +134,7 @@ def _state(
         "curves": log["curves"],
         "seconds": log["seconds"],
         "device": _device(folder),
-        "plans": _fixed(log["plans"], configuration),
+        "plans": log["plans"],
     }
     if stage == Stage.INTERRUPTED:
         problem = f"Fold {fold} is not finished ({entry['detail']}): continue it with {command} --c."
@@ -167,6 +169,7 @@ def _read_checkpoint(path: Path, trainer: str) -> dict:
         starts, ends = log.get("epoch_start_timestamps", []), log.get("epoch_end_timestamps", [])
         read = {
             "epochs": checkpoint["current_epoch"],
+            "trained_on": kept_cases(checkpoint),
             "plans": {**plans, "configurations": dict(plans["configurations"])},
             "curves": {key: [float(value) for value in log[key]] for key in CURVES if log.get(key)},
             "seconds": sum(end - start for start, end in zip(starts, ends, strict=False)) if ends else None,
@@ -188,20 +191,16 @@ def _device(folder: Path) -> str | None:
     return entries.get("gpu_name") or entries["device"]
 
 
-def _fixed(plans: dict, configuration: str) -> dict:
-    """What all folds share: the configuration, and the order of the axes."""
-    return {**plans["configurations"].get(configuration, {}), "transpose_forward": plans.get("transpose_forward")}
-
-
-def _refuse_different_plans(states: list[dict], saved: dict) -> None:
+def _refuse_different_plans(states: list[dict], saved: dict, configuration: str) -> None:
     """Folds of one cross-validation differ in their cases and in nothing else."""
     for state in states:
         plans = state.pop("plans")
-        different = sorted(key for key in {*plans, *saved} if plans.get(key) != saved.get(key)) if plans else []
-        if different:
+        changes = changes_between(plans, saved, configuration) if plans else {}
+        if changes:
             raise UserError(
                 f"Fold {state['fold']} was trained with other plans than the model's folder holds "
-                f"({first_few(different)}): train it again, so that the folds can be averaged."
+                f"({describe(changes)}): continue it with --c, which goes on with another recipe, or train it again, "
+                f"so that the folds can be averaged."
             )
 
 

@@ -77,6 +77,7 @@ def make_plans(
     """
     from nnunet_sfma.planning.memory import describe, estimate_memory
     from nnunet_sfma.planning.slice_axis import plan_along
+    from nnunet_sfma.trained_models import left_behind
     from nnunet_sfma.trainers.complete_plans import check_network, fit_to_patch, read_recipe
     from nnunet_sfma.trainers.pretrained import check_pretrained
 
@@ -118,6 +119,9 @@ def make_plans(
         notes.append("The estimate is without activation checkpointing: a training takes less.")
     path = folder / f"{name}.json"
     replaced = _write(path, plans, overwrite, has_own_data=preprocess_because is not None)
+    if replaced:
+        remedy = "continue them with nnUNetv2_train --c if only the recipe differs, else move them away and train again"
+        notes += left_behind(folder.name, f"the plan {name}", remedy, name)
     return PlansFile(path, name, preset.trainer, preprocess_because, replaced, tuple(notes))
 
 

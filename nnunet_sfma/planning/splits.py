@@ -22,6 +22,7 @@ from nnunet_sfma.files import replace_texts
 from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
 from nnunet_sfma.sentences import first_few
 from nnunet_sfma.split_record import NAME, SPLITS_FILE, SplitRecord, read_split_record, split_checksum
+from nnunet_sfma.trained_models import left_behind
 
 TEST_FOLDER = "test_split"
 VALIDATED_ON_TRAINING = (
@@ -74,8 +75,9 @@ def make_splits(dataset: int | str, scheme: str, seed: int = SEED, overwrite: bo
         notes.append(CHOSEN_BY_LABEL)
     division = replace(division, notes=(*division.notes, *notes))
     target = _preprocessed(raw)
+    orphans = _orphans(target / SPLITS_FILE, division.folds)
     record = _write(division, scheme, raw, target, overwrite)
-    return _describe(division, record, raw, target)
+    return [*_describe(division, record, raw, target), *orphans]
 
 
 def check_splits(dataset: int | str) -> list[str]:
@@ -332,6 +334,17 @@ def _may_replace(final: Path, shipped: Path, folds: list[Fold]) -> bool:
         return True
     trained = nnunet_folder("nnUNet_results") / final.parent.name
     return shipped.is_file() and _read_folds(shipped) == _read_folds(final) and not trained.exists()
+
+
+def _orphans(final: Path, folds: list[Fold]) -> list[str]:
+    """What to tell of models that were trained with other splits than these."""
+    try:
+        if not final.is_file() or _read_folds(final) == folds:
+            return []
+    except UserError:  # damaged: whatever it was, it is another one
+        pass
+    remedy = "they are neither continued nor evaluated with the new one, so move them away and train again"
+    return left_behind(final.parent.name, "the split", remedy)
 
 
 def _link_test_cases(test: list[str], raw: RawDataset, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Checkpoint files: whole at every moment, told from damaged ones, and one kept before the latest."""
 
+import contextlib
 import os
 import shutil
 import zipfile
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.sentences import first_line
-from nnunet_sfma.trainers.checkpoint_reader import DamagedCheckpointError, read_checkpoint
+from nnunet_sfma.trainers.checkpoint_reader import DamagedCheckpointError, read_checkpoint, read_facts
 
 FINAL = "checkpoint_final.pth"
 LATEST = "checkpoint_latest.pth"
@@ -140,3 +141,20 @@ def find_whole(path: Path) -> tuple[Path, dict, str | None]:
     others = path.name != LATEST and any(path.with_name(name).is_file() for name in {FINAL, LATEST, BEST} - {path.name})
     advice = "remove it and continue with --c" if others else "train the fold again without --c"
     raise UserError(f"Cannot read {which} in {path.parent}: {advice}.")
+
+
+def newest_facts(folder: Path) -> dict | None:
+    """Return what the checkpoint of a fold tells that nnU-Net would go on with, see :func:`read_facts`.
+
+    None if there is none, or none can be read. Of a finished fold only the final one counts.
+
+    Raises:
+        UserError: if one names something that is not trusted.
+    """
+    for name in (FINAL, LATEST, PREVIOUS, BEST):
+        if (folder / name).is_file():
+            with contextlib.suppress(DamagedCheckpointError):
+                return read_facts(folder / name)
+            if name == FINAL:
+                return None
+    return None

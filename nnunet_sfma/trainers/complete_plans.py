@@ -81,6 +81,34 @@ def complete_plans(plans: dict, configuration: str, preset_name: str, model_fold
     return plans
 
 
+def refuse_network_of_another_trainer(plans: dict, configuration: str, trainer: str) -> None:
+    """Keep a trainer that is named after one size of a network from training another under that name.
+
+    Args:
+        plans: complete.
+        configuration: for instance "2d".
+        trainer: name of its class; one that no preset names, such as nnUNetTrainerDANIE, trains all sizes.
+
+    Raises:
+        UserError: if only presets of another trainer have this network with these widths.
+    """
+    presets = [load_preset(name) for name in preset_names()]
+    if trainer not in {preset.trainer for preset in presets}:
+        return
+    size = _size(PlansManager(plans).get_configuration(configuration).configuration["architecture"])
+    trainers = {preset.trainer for preset in presets if preset.architecture and _size(preset.architecture) == size}
+    if trainers and trainer not in trainers:
+        network, widths = size
+        raise UserError(
+            f"The plans '{plans['plans_name']}' describe {network.split('.')[-1]} with the widths {widths} of "
+            f"{' and '.join(sorted(trainers))}, not of {trainer}: choose that trainer with -tr, or other plans with -p."
+        )
+
+
+def _size(architecture: dict) -> tuple[str, list[int] | None]:
+    return architecture["network_class_name"], architecture["arch_kwargs"].get("features_per_stage")
+
+
 def read_recipe(plans: dict, configuration: str) -> Recipe:
     """The recipe of a complete plan.
 

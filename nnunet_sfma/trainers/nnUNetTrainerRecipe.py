@@ -1,8 +1,8 @@
 """The trainer that does what a plan's ``training`` block says; trainers of single networks derive from it."""
 
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +27,13 @@ from nnunet_sfma.preprocessed_age import REFERENCES, preprocess_again
 from nnunet_sfma.raw_agreement import compare_with_raw
 from nnunet_sfma.split_record import refuse_test_cases
 from nnunet_sfma.threads import wanted_threads
+from nnunet_sfma.trainers.changed_plans import (
+    Changes,
+    changes_between,
+    describe,
+    label_changes,
+    refuse_what_cannot_continue,
+)
 from nnunet_sfma.trainers.checkpoints import (
     LATEST,
     find_whole,
@@ -34,12 +41,20 @@ from nnunet_sfma.trainers.checkpoints import (
     replace_checkpoint,
     replace_training,
 )
-from nnunet_sfma.trainers.complete_plans import build_network, check_network, complete_plans, read_recipe
+from nnunet_sfma.trainers.complete_plans import (
+    build_network,
+    check_network,
+    complete_plans,
+    read_recipe,
+    refuse_network_of_another_trainer,
+)
 from nnunet_sfma.trainers.epoch_length import count_slices
+from nnunet_sfma.trainers.fold_lock import alone
 from nnunet_sfma.trainers.known_labels import holds_negative, refuse_unknown_labels
 from nnunet_sfma.trainers.online_dice import dice_per_class, hard_counts
-from nnunet_sfma.trainers.pretrained import check_pretrained, start_from_pretrained
+from nnunet_sfma.trainers.pretrained import check_pretrained, on_first_rank, start_from_pretrained
 from nnunet_sfma.trainers.seeding import seed_everything, seed_workers
+from nnunet_sfma.trainers.trained_on import describe_cases, kept_cases, refuse_another_split
 from nnunet_sfma.trainers.training_log import TrainingLog
 from nnunet_sfma.trainers.unfinished_epoch import UnfinishedEpoch
 
@@ -59,6 +74,10 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
     ``checkpoint_previous.pth`` is the one before the latest: ``--c`` falls back to it, or else to the best, if the
     latest is damaged. With several GPUs the first one alone writes. What it measured before an interruption then
     stands for the others as well, in the loss and the training Dice of that epoch.
+
+    Each checkpoint keeps under ``trained_on`` the fold's training and validation cases, the checksum of its split, and
+    which changes of the plans the training went on with. ``--c`` and ``--val`` compare with them. Only one process at a
+    time trains or validates a fold.
 
     Attributes:
         default_preset: the preset that completes nnU-Net's own plans. The networks of all presets that name the same
@@ -82,6 +101,7 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
     ):
         model_folder = self._model_folder(plans, configuration)
         plans = complete_plans(plans, configuration, self.default_preset, model_folder)
+        refuse_network_of_another_trainer(plans, configuration, type(self).__name__)
         self.recipe = read_recipe(plans, configuration)
         network = check_network(plans, configuration)
         check_pretrained(network, self.recipe.pretrained)
@@ -107,6 +127,9 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         self.latest_written = time.monotonic()
         self.earlier_part = UnfinishedEpoch()
         self.epoch_outputs: list[dict] = []
+        self.cases: dict = {}
+        self.history: list[dict] = []
+        self.changes: Changes = {}
 
     @classmethod
     def _model_folder(cls, plans: dict, configuration: str) -> Path:
@@ -149,6 +172,37 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
     def _note_loaded_weights(self, network: nn.Module, incompatible_keys) -> None:
         self.weights_were_loaded = True
 
+    def run_training(self) -> None:
+        """Train the fold.
+
+        Raises:
+            UserError: if another process trains or validates it.
+        """
+        with self._alone():
+            super().run_training()
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Validate the fold.
+
+        Raises:
+            UserError: if another process trains or validates it, or its plans now have another patch size than it was
+                trained with, and so than a prediction with it has.
+        """
+        if "patch_size" in self.changes:
+            raise UserError(
+                f"{self.output_folder} cannot be validated with these plans ({describe(self.changes)}): restore them, "
+                f"or continue the fold with --c."
+            )
+        with self._alone():
+            super().perform_actual_validation(save_probabilities)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the fold; the first rank does for all."""
+        with ExitStack() as stack:
+            on_first_rank(lambda: stack.enter_context(alone(Path(self.output_folder))))
+            yield
+
     def on_train_start(self) -> None:
         """Prepare the training; a fresh one starts from the recipe's pretrained weights.
 
@@ -165,6 +219,7 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
             self.weights_were_loaded = True
             self.print_to_log_file(f"Starting from the pretrained weights {path}")
         super().on_train_start()
+        self.changes = {}
         if self.local_rank == 0:
             Path(self.output_folder, "validation", "summary.json").unlink(missing_ok=True)
             if not self.continues:
@@ -233,7 +288,7 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         )
 
     def get_tr_and_val_datasets(self):
-        """nnU-Net's datasets, checked; knowing them, the epochs get their length.
+        """nnU-Net's datasets, checked; knowing them, the epochs get their length and the checkpoints their cases.
 
         Raises:
             UserError: if a label lies on another grid than its image or holds values that dataset.json does not know.
@@ -241,6 +296,7 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         training, validation = super().get_tr_and_val_datasets()
         if self.local_rank == 0:
             self._check_data(training, validation)
+        self.cases = describe_cases(training.identifiers, validation.identifiers)
         batch_size, lesion_only = self.configuration_manager.batch_size, self.recipe.slices == "lesion"
         self.num_iterations_per_epoch = self.recipe.iterations(
             self.recipe.iterations_per_epoch, count_slices(training, lesion_only), batch_size
@@ -389,9 +445,24 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         if self.local_rank != 0 or self.disable_checkpointing:
             super().save_checkpoint(filename)
         elif path.name == LATEST:
-            self._replace_latest(super().save_checkpoint)
+            self._replace_latest(self._checkpoint())
         else:
-            replace_checkpoint(path, super().save_checkpoint)
+            replace_checkpoint(path, partial(torch.save, self._checkpoint()))
+
+    def _checkpoint(self) -> dict:
+        """What nnU-Net keeps after an epoch, and what the fold was trained on."""
+        return {
+            "network_weights": _bare(self.network).state_dict(),
+            "optimizer_state": self.optimizer.state_dict(),
+            "grad_scaler_state": None if self.grad_scaler is None else self.grad_scaler.state_dict(),
+            "logging": self.logger.get_checkpoint(),
+            "_best_ema": self._best_ema,
+            "current_epoch": self.current_epoch + 1,
+            "init_args": self.my_init_kwargs,
+            "trainer_name": self.__class__.__name__,
+            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
+            "trained_on": {**self.cases, "history": self.history},
+        }
 
     def _save_within_epoch(self) -> None:
         """Write the latest checkpoint with what nnU-Net's has, the epoch under way and what was done of it.
@@ -403,20 +474,15 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         epoch = self.current_epoch
         start = self.logger.get_value("epoch_start_timestamps", step=-1)
         checkpoint = {
-            "network_weights": _bare(self.network).state_dict(),
-            "optimizer_state": self.optimizer.state_dict(),
-            "grad_scaler_state": None if self.grad_scaler is None else self.grad_scaler.state_dict(),
+            **self._checkpoint(),
             "logging": {key: values[:epoch] for key, values in self.logger.get_checkpoint().items()},
-            "_best_ema": self._best_ema,
             "current_epoch": epoch,
-            "init_args": self.my_init_kwargs,
-            "trainer_name": self.__class__.__name__,
-            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
             "unfinished_epoch": {"epoch": epoch, "outputs": self.epoch_outputs, "seconds": time.time() - start},
         }
-        self._replace_latest(partial(torch.save, checkpoint))
+        self._replace_latest(checkpoint)
 
-    def _replace_latest(self, write: Callable[[str], None]) -> None:
+    def _replace_latest(self, checkpoint: dict) -> None:
+        write = partial(torch.save, checkpoint)
         replace_checkpoint(Path(self.output_folder, LATEST), write, keep_old=self.latest_is_whole)
         self.latest_is_whole = True
         self.latest_written = time.monotonic()
@@ -424,8 +490,11 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         """Load a checkpoint; in place of a damaged ``checkpoint_latest.pth`` the one before it, or else the best.
 
+        A changed length, learning rate or batch size, say, is in force from here on and recorded in the checkpoints.
+
         Raises:
-            UserError: if none of them can be read, or the file is another and cannot be read.
+            UserError: if none of them can be read, or the file is another and cannot be read; if the split has other
+                cases for this fold than it was trained on, or the plans were changed in what cannot be continued.
         """
         asked = Path(filename_or_checkpoint)
         path, checkpoint, damage = find_whole(asked)
@@ -434,12 +503,33 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
                 f"{asked} cannot be read ({damage}): continuing instead from {path.name}, epoch "
                 f"{checkpoint['current_epoch']}."
             )
+        self._compare_with(checkpoint)
+        if not self.was_initialized:
+            self.initialize()
+        present = self.my_init_kwargs, [(group["lr"], group["weight_decay"]) for group in self.optimizer.param_groups]
         super().load_checkpoint(str(path))
         if self._best_ema is not None and not np.isfinite(self._best_ema):
             self._best_ema = None  # the first epoch had no pseudo Dice: any other is better
+        self.my_init_kwargs, rates = present
+        for group, (rate, decay) in zip(self.optimizer.param_groups, rates, strict=True):
+            group.update(lr=rate, weight_decay=decay)
         self.earlier_part = UnfinishedEpoch.of(checkpoint)
         self.latest_is_whole = path.name == LATEST
         self.continues = True
+
+    def _compare_with(self, checkpoint: dict) -> None:
+        """Refuse a checkpoint of another split, or of plans it cannot be continued with; note what else changed."""
+        folder, kept, cases = Path(self.output_folder), kept_cases(checkpoint), self.do_split()
+        refuse_another_split(folder, kept, *cases)
+        self.cases = describe_cases(*cases)
+        then, epoch = checkpoint["init_args"], checkpoint["current_epoch"]
+        changes = changes_between(then["plans"], self.plans_manager.plans, self.configuration_name)
+        changes |= label_changes(then["dataset_json"], self.dataset_json)
+        refuse_what_cannot_continue(changes, folder)
+        self.changes, self.history = changes, list(kept["history"]) if kept else []
+        if changes:
+            self.print_to_log_file(f"The plans were changed since epoch {epoch}: {describe(changes)}.")
+            self.history.append({"epoch": epoch, "changes": changes})
 
     def _save_new_best(self) -> None:
         ema = self.logger.get_value("ema_fg_dice", step=-1)
