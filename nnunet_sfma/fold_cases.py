@@ -1,7 +1,6 @@
 """Folds of a split that can be trained, told from those for which nnU-Net would draw cases of its own or fail."""
 
 import re
-from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
@@ -24,7 +23,9 @@ def preprocessed_cases(folder: Path) -> list[str]:
     try:
         return sorted(infer_dataset_class(str(folder)).get_identifiers(str(folder)))
     except (OSError, AssertionError, KeyError):  # no folder, or not the files of exactly one kind of data set
-        raise UserError(f"{folder} holds no whole preprocessed data: run nnUNetv2_preprocess again.") from None
+        raise UserError(
+            f"{folder} holds no preprocessed data, or other files among it: run nnUNetv2_preprocess again."
+        ) from None
 
 
 def refuse_unusable_folds(preprocessed: Path, cases: Collection[str], folds: Sequence[int]) -> None:
@@ -39,8 +40,8 @@ def refuse_unusable_folds(preprocessed: Path, cases: Collection[str], folds: Seq
         folds: numbers of those that are to be trained.
 
     Raises:
-        UserError: if there is no such fold, one of its sides is empty, names a case twice or one that is not
-            preprocessed, both sides name the same case, or there are too few cases to draw folds from.
+        UserError: if there is no such fold, one of its sides is empty or names a case that is not preprocessed, both
+            sides name the same case, or there are too few cases to draw folds from.
     """
     path = preprocessed / SPLITS_FILE
     split = read_splits(path) if path.is_file() else None
@@ -63,9 +64,6 @@ def _refuse_unusable(fold: str, sides: dict[str, list[str]], cases: set[str], ma
         names = sides[side]
         if not names:
             raise UserError(f"{fold} has no cases to {purpose}: list some under '{side}'.")
-        twice = [name for name, times in Counter(names).items() if times > 1]
-        if twice:
-            raise UserError(f"{fold} names cases twice under '{side}' ({first_few(twice)}): name each once.")
         unknown = [name for name in names if name not in cases]
         if unknown:
             raise UserError(

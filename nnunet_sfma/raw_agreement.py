@@ -44,15 +44,15 @@ def _refuse_other_grids(
     reader, wrong = plans.image_reader_writer_class, {}
     for case, files in raw_cases(raw).items():
         label = preprocessed / REFERENCES / files.copy
-        if case in cases and label.is_file() and all(image.is_file() for image in files.images):
+        if case in cases and label.is_file() and files.images[0].is_file():
             places = differences(read_grid(label, reader), read_grid(files.images[0], reader))
             if places:
                 wrong[case] = " and ".join(places)
     if wrong:
         found = first_few([f"{case}: {places}" for case, places in wrong.items()])
         raise UserError(
-            f"{len(wrong)} labels in {preprocessed / REFERENCES} lie on another grid than their images ({found}), and "
-            f"no prediction could be evaluated with them: where both show the same voxels, copy the image's header to "
-            f"the label in {raw / 'labelsTr'} (SimpleITK: label.CopyInformation(image)), otherwise convert the case "
-            f"again; then {mending}."
+            f"Label and image have different grids in {len(wrong)} of {len(cases)} cases ({found}), and no prediction "
+            f"could be evaluated with the labels in {preprocessed / REFERENCES}: where both show the same voxels, copy "
+            f"the image's header to the label in {raw / 'labelsTr'} (SimpleITK: label.CopyInformation(image)), "
+            f"otherwise convert the case again; then {mending}."
         )

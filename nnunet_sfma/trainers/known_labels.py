@@ -41,16 +41,19 @@ def refuse_unknown_labels(
     known, unknown = {*map(int, labels.all_labels), *ignored}, {}
     holders = {case: dataset for dataset in datasets for case in dataset.identifiers}
     for case, dataset in holders.items():
-        segmentation = dataset.load_case(case)[1][:]
+        _, segmentation, _, properties = dataset.load_case(case)
+        segmentation = segmentation[:]
         found = _unknown(segmentation, known)
-        if found or (segmentation.min() == OUTSIDE and negative(case)):
-            unknown[case] = found or [OUTSIDE]
+        if segmentation.min() == OUTSIDE and (_marks_foreground(segmentation, properties) or negative(case)):
+            found = [OUTSIDE, *found]
+        if found:
+            unknown[case] = found
     if unknown:
         values = sorted({value for found in unknown.values() for value in found})
         raise UserError(
-            f"{len(unknown)} of the fold's cases hold the labels {first_few(list(map(str, values)))}, and dataset.json "
-            f"knows {first_few(list(map(str, sorted(known))), 30)} ({first_few(list(unknown))}): correct the labels or "
-            f"dataset.json in nnUNet_raw, then {mending}."
+            f"Labels that dataset.json does not know ({first_few(list(map(str, values)))}; it knows "
+            f"{first_few(list(map(str, sorted(known))), 30)}) are in {len(unknown)} of {len(holders)} cases "
+            f"({first_few(list(unknown))}): correct the labels or dataset.json in nnUNet_raw, then {mending}."
         )
 
 
@@ -60,6 +63,16 @@ def _unknown(segmentation: np.ndarray, known: set[int]) -> list[int]:
     if lowest >= OUTSIDE and highest < len(known) and known == set(range(len(known))):
         return []
     return sorted({*np.unique(segmentation).tolist()} - known - {OUTSIDE})
+
+
+def _marks_foreground(segmentation: np.ndarray, properties: dict) -> bool:
+    """Whether voxels are marked as outside that preprocessing noted down as foreground."""
+    locations = [
+        np.asarray(places)
+        for labels, places in properties["class_locations"].items()
+        if len(places) and OUTSIDE not in np.atleast_1d(labels)
+    ]
+    return any((segmentation[tuple(places.T)] == OUTSIDE).any() for places in locations)
 
 
 def holds_negative(label: Path, reader: type[BaseReaderWriter]) -> bool:

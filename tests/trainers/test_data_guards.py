@@ -66,7 +66,7 @@ def test_label_on_another_grid_than_its_image_is_refused(workspace, preprocessed
     for place, change in GRIDS.items():
         change_grid(label, change)
         for said in (refusal(start), refusal(main, CROSSVAL)):
-            assert re.search(rf"lie on another grid than their images \(case_3: [a-z ]*{place}", said), said
+            assert re.search(rf"have different grids in 1 of 6 cases \(case_3: [a-z ]*{place}", said), said
             assert "CopyInformation" in said and "nnUNetv2_preprocess -d 1 -plans_name tiny -c 2d" in said
         label.write_bytes(kept)
     shutil.rmtree(workspace.raw / workspace.plain)
@@ -118,13 +118,15 @@ def test_label_corrected_after_preprocessing_is_told(workspace, preprocessed, ca
     assert said.splitlines()[-1] in capsys.readouterr().out
 
 
-def relabel(folder: Path, case: str, value: int, dtype=np.int16) -> None:
+def relabel(folder: Path, case: str, value: int, foreground_known: bool = True) -> None:
     """Give the foreground of a preprocessed case another value."""
     data, labels, _, properties = nnUNetDatasetBlosc2(str(folder), [case]).load_case(case)
     data, labels = data[:], labels[:]
     for path in folder.glob(f"{case}*"):
         path.unlink()
-    changed = np.where(labels == 1, value, labels).astype(dtype)
+    changed = np.where(labels == 1, value, labels).astype(np.int16)
+    if not foreground_known:
+        properties["class_locations"] = {1: []}
     nnUNetDatasetBlosc2.save_case(data, changed, properties, str(folder / case))
 
 
@@ -132,7 +134,7 @@ def relabel(folder: Path, case: str, value: int, dtype=np.int16) -> None:
 def test_label_that_dataset_json_does_not_know_is_refused(workspace, preprocessed, value):
     relabel(preprocessed / "nnUNetPlans_2d", "case_4", value)
     said = refusal(start)
-    assert f"1 of the fold's cases hold the labels {value}, and dataset.json knows 0, 1 (case_4)" in said
+    assert f"Labels that dataset.json does not know ({value}; it knows 0, 1) are in 1 of 6 cases (case_4)" in said
     assert not list(workspace.results.rglob("*.pth"))
 
 
@@ -141,14 +143,16 @@ def test_unknown_label_with_regions_and_an_ignore_label(workspace, plan):
     plan("training.num_epochs=1", dataset=2)
     start(dataset=2)
     relabel(workspace.preprocessed / workspace.regions / "nnUNetPlans_2d", "case_1", 4)
-    assert "hold the labels 4, and dataset.json knows 0, 1, 2, 3 (case_1)" in refusal(start, 2)
+    assert "does not know (4; it knows 0, 1, 2, 3) are in 1 of 6 cases (case_1)" in refusal(start, 2)
 
 
 def test_negative_label_is_told_from_what_nnunet_marks_as_outside(preprocessed):
     """Both are -1 in preprocessed data, and both would be trained as background."""
-    relabel(preprocessed / "nnUNetPlans_2d", "case_5", -1)
+    said = "Labels that dataset.json does not know (-1; it knows 0, 1) are in 1 of 6 cases (case_5)"
+    folder, label = preprocessed / "nnUNetPlans_2d", preprocessed / "gt_segmentations" / "case_5.nii.gz"
+    relabel(folder, "case_5", -1)
+    assert said in refusal(start)
+    relabel(folder, "case_5", -1, foreground_known=False)
     start()
-    label = preprocessed / "gt_segmentations" / "case_5.nii.gz"
-    change_values = sitk.Cast(sitk.ReadImage(str(label)), sitk.sitkInt16) * -1
-    sitk.WriteImage(change_values, str(label))
-    assert "1 of the fold's cases hold the labels -1, and dataset.json knows 0, 1 (case_5)" in refusal(start)
+    sitk.WriteImage(sitk.Cast(sitk.ReadImage(str(label)), sitk.sitkInt16) * -1, str(label))
+    assert said in refusal(start)
