@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -31,20 +32,40 @@ def in_parallel(
     Raises:
         UserError: what ``function`` raised, or if a worker process died.
     """
-    results = _parallel(function, jobs, processes) if processes > 1 else (function(*job) for job in jobs)
+    results = _parallel(function, jobs, processes, len(jobs)) if processes > 1 else (function(*job) for job in jobs)
     with closing(results), tqdm(results, total=len(jobs), desc=title, unit="case", disable=None) as bar:
         yield from bar
 
 
-def _parallel(function: Callable[..., Result], jobs: Sequence[tuple], processes: int) -> Generator[Result, None, None]:
+def few_ahead(function: Callable[..., Result], jobs: Sequence[tuple], processes: int) -> Generator[Result, None, None]:
+    """Yield ``function(*job)`` for all jobs, in their order, with no more results waiting than there are processes.
+
+    Args:
+        function, jobs: as of :func:`in_parallel`.
+        processes: 0 computes in this process.
+
+    Raises:
+        UserError: as :func:`in_parallel`.
+    """
+    return _parallel(function, jobs, processes, processes) if processes else (function(*job) for job in jobs)
+
+
+def _parallel(
+    function: Callable[..., Result], jobs: Sequence[tuple], processes: int, ahead: int
+) -> Generator[Result, None, None]:
+    """With at most so many jobs ``ahead`` of the one whose result is yielded."""
     # A UserError is a SystemExit: it would end a worker of multiprocessing.Pool, and the pool would wait for ever.
     executor = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_end_with_parent)
     try:
-        # Ctrl-C reaches all processes of a terminal; workers inherit that they are to leave it to their parent.
-        with undisturbed():
-            futures = [executor.submit(function, *job) for job in jobs]
-        for future in futures:
-            yield future.result()
+        futures = deque()
+        for job in jobs:
+            # Ctrl-C reaches all processes of a terminal; workers inherit that they are to leave it to their parent.
+            with undisturbed():
+                futures.append(executor.submit(function, *job))
+            if len(futures) > ahead:
+                yield futures.popleft().result()
+        while futures:
+            yield futures.popleft().result()
     except BrokenProcessPool as error:
         raise UserError(
             "A worker process ended unexpectedly, most likely for lack of memory; try again with fewer processes."

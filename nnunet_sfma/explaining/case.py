@@ -9,6 +9,8 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.prediction.reading import UnusableImageError, read_images
+from nnunet_sfma.sentences import last_line
 
 
 @dataclass(frozen=True)
@@ -71,20 +73,25 @@ def find_case(dataset_folder: Path, case: str, dataset_json: dict) -> CaseFiles:
 
 
 def read_case(files: CaseFiles, predictor: nnUNetPredictor) -> Volume:
-    """Read and preprocess a case as the predictor's plans say."""
+    """Read and preprocess a case as the predictor's plans say.
+
+    Raises:
+        UserError: if a file cannot be read, holds a value that is not finite, or does not fit the others.
+    """
     preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
     channels = len(predictor.configuration_manager.normalization_schemes)
+    plans = predictor.plans_manager
     try:
-        image, label, properties = preprocessor.run_case(
-            [str(path) for path in files.images],
-            str(files.label) if files.label else None,
-            predictor.plans_manager,
-            predictor.configuration_manager,
-            predictor.dataset_json,
+        image, properties = read_images(files.images, plans)
+        label = plans.image_reader_writer_class().read_seg(str(files.label))[0] if files.label else None
+        image, label, properties = preprocessor.run_case_npy(
+            image, label, properties, plans, predictor.configuration_manager, predictor.dataset_json
         )
+    except UnusableImageError as error:
+        raise UserError(f"{error}: repair it.") from error
     # every library behind nnU-Net's readers has exceptions of its own
     except Exception as error:
-        reason = str(error).strip().rpartition("\n")[2] or type(error).__name__
+        reason = last_line(error)
         names = ", ".join(map(str, [*files.images, *filter(None, [files.label])]))
         raise UserError(f"{names} cannot be read as a case of {channels} channels ({reason}): repair it.") from error
     height, width = predictor.configuration_manager.spacing[-2:]

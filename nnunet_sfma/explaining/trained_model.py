@@ -1,7 +1,6 @@
 """A fold of a trained model, loaded by nnU-Net's predictor."""
 
 import io
-import pickle
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -10,6 +9,9 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.prediction.checked_predictor import CheckedPredictor
+from nnunet_sfma.sentences import first_line
+from nnunet_sfma.trainers.checkpoint_reader import UNREADABLE
 
 
 def load_predictor(model: Path, fold: int | str, checkpoint: str, device: str) -> nnUNetPredictor:
@@ -34,11 +36,12 @@ def load_predictor(model: Path, fold: int | str, checkpoint: str, device: str) -
         raise UserError("There is no CUDA device that torch can use: leave out -device, or give -device cpu.")
     try:
         with redirect_stdout(io.StringIO()):  # nnU-Net tells where it looked for the trainer
-            predictor = nnUNetPredictor(device=torch.device(device), allow_tqdm=False)
+            predictor = CheckedPredictor(device=torch.device(device), allow_tqdm=False)
             predictor.initialize_from_trained_model_folder(str(model), (fold,), checkpoint)
-    except (EOFError, KeyError, OSError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"{path} cannot be loaded ({reason}): train that fold again, or choose another.") from error
+    except (*UNREADABLE, AttributeError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{path} cannot be loaded ({first_line(error)}): train that fold again, or choose another."
+        ) from error
     if len(predictor.configuration_manager.patch_size) != 2:
         raise UserError(f"{model} is a 3D model, and only networks of 2D slices are explained: choose -c 2d.")
     network_of(predictor).to(predictor.device).eval()

@@ -11,10 +11,14 @@ from nnunetv2.utilities.file_path_utilities import get_output_folder
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.nnunet_folders import dataset_name, make_writable_folder, nnunet_folder
 from nnunet_sfma.prediction.batched_predictor import BatchedPredictor
-from nnunet_sfma.sentences import first_line
+from nnunet_sfma.sentences import first_few, first_line
 from nnunet_sfma.threads import wanted_threads
 from nnunet_sfma.trainers.checkpoint_reader import UNREADABLE
 from nnunet_sfma.trainers.checkpoints import FINAL
+from nnunet_sfma.whole_files import remove_cut_off
+
+MAKE_ROOM = "make room, or choose another place with -o, then give the same command with --continue_prediction"
+MOST_TO_NAME = 5
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -24,26 +28,52 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: options that are spelled as those of ``nnUNetv2_predict`` and mean the same.
 
     Raises:
-        UserError: if the model, a fold, the images or the device are not there, or the model cannot be loaded.
+        UserError: if the model, a fold, the images or the device are not there, the model cannot be loaded, a
+            prediction cannot be written, or an image cannot be predicted; the others are predicted by then.
     """
     args = _parser().parse_args(argv)
     if not 0 <= args.part_id < args.num_parts:
         raise UserError(f"-part_id {args.part_id}: with -num_parts {args.num_parts} it is 0 to {args.num_parts - 1}.")
-    without_processes = args.npp == args.nps == 0
     if args.num_parts > 1 and 0 in (args.npp, args.nps):
         raise UserError(f"-num_parts {args.num_parts}: give -npp and -nps of at least 1.")
     if not args.i.is_dir():
         raise UserError(f"There is no folder {args.i}: give the folder of the images with -i.")
     predictor = BatchedPredictor(device=_device(args.device), allow_tqdm=not args.disable_progress_bar)
     _load(predictor, args)
+    _refuse_no_images(args.i, predictor.dataset_json["file_ending"])
     make_writable_folder(args.o)
-    how = {"save_probabilities": args.save_probabilities, "overwrite": not args.continue_prediction}
-    if without_processes:
-        predictor.predict_from_files_sequential(str(args.i), str(args.o), **how)
-        return
-    processes = {"num_processes_preprocessing": args.npp, "num_processes_segmentation_export": args.nps}
-    part = {"num_parts": args.num_parts, "part_id": args.part_id}
-    predictor.predict_from_files(str(args.i), str(args.o), **how, **processes, **part)
+    try:
+        predictor.predict_from_files(
+            str(args.i),
+            str(args.o),
+            args.save_probabilities,
+            not args.continue_prediction,
+            args.npp,
+            args.nps,
+            num_parts=args.num_parts,
+            part_id=args.part_id,
+        )
+    except OSError as error:  # images are read with errors of their own
+        raise UserError(f"Could not write to {args.o} ({error.strerror or error}): {MAKE_ROOM}.") from error
+    _remove_cut_off(predictor, args.o)
+    if predictor.unusable:
+        unusable = "; ".join(predictor.unusable[:MOST_TO_NAME])
+        more = "; ..." if len(predictor.unusable) > MOST_TO_NAME else ""
+        raise UserError(f"Not predicted: {unusable}{more}: repair the file, or move the case away.")
+
+
+def _refuse_no_images(folder: Path, ending: str) -> None:
+    if not any(folder.glob(f"*_[0-9][0-9][0-9][0-9]{ending}")):
+        raise UserError(f"There are no images (*_0000{ending}) in {folder}: check -i, or convert them to {ending}.")
+
+
+def _remove_cut_off(predictor: BatchedPredictor, folder: Path) -> None:
+    """ITK does not notice that a disk is full."""
+    paths = [Path(f"{output}{predictor.dataset_json['file_ending']}") for output in predictor.outputs]
+    removed = remove_cut_off(paths, predictor.plans_manager.image_reader_writer_class, 1)
+    if removed:
+        names = first_few([path.name for path in removed])
+        raise UserError(f"Could not write {names} to {folder}: {MAKE_ROOM}.")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -61,13 +91,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--save_probabilities", action="store_true", help="write the probabilities, too")
     parser.add_argument("--continue_prediction", action="store_true", help="leave out cases that have a prediction")
     for option, what in (("npp", "preprocess"), ("nps", "write")):
-        default = os.environ.get(f"nnUNet_{option}") or 3
-        parser.add_argument(f"-{option}", type=int, default=default, help=f"processes that {what}; with both 0 none")
+        default = os.environ.get(f"nnUNet_{option}") or "3"
+        parser.add_argument(
+            f"-{option}", type=_number, default=default, help=f"processes that {what}; 0: none of their own"
+        )
     parser.add_argument("-num_parts", type=int, default=1, help="of how many parts one is to be predicted (1)")
     parser.add_argument("-part_id", type=int, default=0, help="of the part, from 0")
     parser.add_argument("-device", choices=["cuda", "cpu", "mps"], default="cuda")
     parser.add_argument("--disable_progress_bar", action="store_true")
     return parser
+
+
+def _number(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is no number of processes")
+    return int(text)
 
 
 def _fold(text: str) -> int | str:
@@ -96,7 +134,7 @@ def _load(predictor: BatchedPredictor, args: argparse.Namespace) -> None:
             raise UserError(f"{model} has no {args.chk} of fold {fold}: train it to its end, or check -f and -chk.")
     try:
         predictor.initialize_from_trained_model_folder(str(model), tuple(args.f), args.chk)
-    except (*UNREADABLE, KeyError) as error:
+    except (*UNREADABLE, AttributeError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise UserError(f"The model in {model} cannot be loaded ({reason}): train these folds again.") from error
 

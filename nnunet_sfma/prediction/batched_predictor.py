@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.helpers import empty_cache
 
+from nnunet_sfma.prediction.checked_predictor import CheckedPredictor
 
-class BatchedPredictor(nnUNetPredictor):
+
+class BatchedPredictor(CheckedPredictor):
     """Predicts what nnU-Net's predictor predicts, with 2D configurations in batches.
 
     nnU-Net predicts one patch of one slice after another, and each mirrored copy by itself. Here patches of several

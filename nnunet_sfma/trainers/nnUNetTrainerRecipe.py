@@ -49,6 +49,7 @@ from nnunet_sfma.trainers.complete_plans import (
     refuse_network_of_another_trainer,
 )
 from nnunet_sfma.trainers.epoch_length import count_slices
+from nnunet_sfma.trainers.finite_images import refuse_not_finite
 from nnunet_sfma.trainers.fold_lock import alone
 from nnunet_sfma.trainers.known_labels import holds_negative, refuse_unknown_labels
 from nnunet_sfma.trainers.online_dice import dice_per_class, hard_counts
@@ -146,11 +147,13 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
     ) -> nn.Module:
         """Build the network that the plan names; it has one output whatever ``enable_deep_supervision`` says.
 
-        It is called for prediction as well, where an image with other channels than the plan's ends in a UserError.
+        It is called for prediction as well, where an image with other channels than the plan's, or with values that are
+        not finite, ends in a UserError.
         """
         architecture = configuration_manager.configuration["architecture"]
         network = build_network(architecture, num_input_channels, num_output_channels)
         network.register_forward_pre_hook(partial(_refuse_other_channels, num_input_channels))
+        network.register_forward_pre_hook(refuse_not_finite)
         return network
 
     def initialize(self) -> None:

@@ -1,5 +1,6 @@
 """A tiny model of two folds, and images that are larger and smaller than its patch."""
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,6 +71,15 @@ def _write_images(workspace: Workspace) -> None:
             image = sitk.GetImageFromArray(np.tile(array, (1, 2, 2))[1:][:slices, :rows, :columns])
             image.SetSpacing(original.GetSpacing())
             sitk.WriteImage(image, str(images_of(workspace) / f"{case}_{channel:04d}.nii.gz"))
+
+
+def copy_model(workspace: Workspace, results: Path, file_ending: str = ".nii.gz", reader: str = "SimpleITKIO") -> Path:
+    """The model in another ``nnUNet_results``, to be changed, for images of another kind."""
+    model = Path(shutil.copytree(model_of(workspace), results / workspace.regions / model_of(workspace).name))
+    for name, key, value in (("dataset", "file_ending", file_ending), ("plans", "image_reader_writer", reader)):
+        path = model / f"{name}.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    return model
 
 
 def copy_images(workspace: Workspace, folder: Path) -> Path:

@@ -88,7 +88,7 @@ def test_damaged_checkpoint_is_named(
     request.addfinalizer(lambda: shutil.rmtree(damaged))
     path = damaged / "checkpoint_final.pth"
     torch.save({"network": "none"}, path) if content is None else path.write_bytes(content)
-    with pytest.raises(SystemExit, match=r"cannot be loaded \(\w+: .+\): train these folds again"):
+    with pytest.raises(SystemExit, match=rf"^{path} cannot be loaded \(.+\): restore it, or train that fold"):
         main([*arguments, "-f", "2"])
 
 
