@@ -105,9 +105,7 @@ def test_nnunets_own_command_is_stopped_by_our_networks(trained, tmp_path, monke
     use_model(trained, tmp_path, monkeypatch, ".mha", "SimpleITKIO")
     put_value(tmp_path / "images" / f"{BROKEN}.mha", np.nan)
     monkeypatch.setattr("sys.argv", ["nnUNetv2_predict", *command])
-    with pytest.raises(
-        SystemExit, match="^The image that is named last has NaN or infinite voxels in channel 1:"
-    ):
+    with pytest.raises(SystemExit, match="^The image that is named last has NaN or infinite voxels in channel 1:"):
         predict_entry_point()
     assert "larger" not in masks(tmp_path / "out")
 
@@ -158,7 +156,5 @@ def test_folder_without_images_is_refused(trained, tmp_path, command):
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is such a device")
 def test_device_that_is_not_there_is_named(trained, tmp_path, command):
     copy_images(trained, tmp_path / "images")
-    with pytest.raises(
-        SystemExit, match="^There is no device 'mps' that torch can use: give another one"
-    ):
+    with pytest.raises(SystemExit, match="^There is no device 'mps' that torch can use: give another one"):
         main([*command, "-device", "mps"])
