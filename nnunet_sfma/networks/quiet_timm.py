@@ -9,5 +9,6 @@ import warnings
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", r"`torch\.jit\.", FutureWarning)
     import timm
+    import timm.optim  # not there by itself
 
 __all__ = ["timm"]
