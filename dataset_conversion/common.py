@@ -57,6 +57,7 @@ def write_dataset(
     about: dict[str, str] | None = None,
     file_ending: str = ".nii.gz",
     cut: Callable[[Content], Iterable[Piece]] | None = None,
+    command: str | None = None,
 ) -> Path:
     """Check all cases and write them as ``nnUNet_raw/Dataset<id>_<name>``, completely or not at all.
 
@@ -75,6 +76,7 @@ def write_dataset(
         about: entries for dataset.json that nnU-Net does not read: ``license``, ``reference``, ``description``, ...
         file_ending: of all images and labels. With ``.png`` a case has one image, whose components are the channels.
         cut: cuts a checked case into several nnU-Net cases, such as slices; picklable.
+        command: what the user typed, for provenance.json.
 
     Returns:
         The dataset's folder.
@@ -105,7 +107,7 @@ def write_dataset(
         if not n_training:
             raise UserError(f"None of the training cases has a lesion, so nothing is left to write to {target.name}.")
         _write_dataset_json(folder, target.name, channel_names, labels, n_training, file_ending, about or {})
-        _write_provenance(folder, target.name, written, options, request)
+        _write_provenance(folder, target.name, written, options, request, command)
         write_checksums(folder, {name: digest for each in written for name, digest in each.written.items()})
         on_folds = write_folds(folder, target.name)
     print("\n".join([_closing_message(target, written), *on_folds]))
@@ -367,7 +369,9 @@ def _write_dataset_json(
     )
 
 
-def _write_provenance(folder: Path, name: str, written: list[_Written], options: dict, request: str) -> None:
+def _write_provenance(
+    folder: Path, name: str, written: list[_Written], options: dict, request: str, command: str | None
+) -> None:
     sources = [path.absolute() for each in written for path in each.sha256]
     root = Path(os.path.commonpath([path.parent for path in sources])) if sources else None
     entries = {
@@ -375,6 +379,7 @@ def _write_provenance(folder: Path, name: str, written: list[_Written], options:
         "converted_by": f"nnunet-sfma {__version__}",
         "versions": {package: version(package) for package in ("nnunetv2", "SimpleITK", "numpy")},
         "options": options,
+        "command": command,
         "source_folder": str(root) if root else None,
         "request": request,
         "files": _count_files(folder),

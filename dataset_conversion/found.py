@@ -81,6 +81,7 @@ def convert(
     overwrite: bool = False,
     processes: int = 1,
     cut: Callable[[Content], Iterable[Piece]] | None = None,
+    command: str | None = None,
 ) -> Path:
     """Write what was found as an nnU-Net dataset, completely or not at all.
 
@@ -89,7 +90,7 @@ def convert(
         dataset_id: 1 to 999.
         overwrite: replace an existing dataset of this id and name.
         processes: number of worker processes.
-        cut: as of :func:`dataset_conversion.common.write_dataset`.
+        cut, command: as of :func:`dataset_conversion.common.write_dataset`.
 
     Returns:
         The dataset's folder.
@@ -114,6 +115,7 @@ def convert(
         about=found.release.about,
         file_ending=found.file_ending,
         cut=cut,
+        command=command,
     )
     print(f"Next: nnUNetv2_plan_and_preprocess -d {dataset_id} -c 2d --verify_dataset_integrity")
     if len({case.subject or case.identifier for case in found.cases}) >= N_FOLDS:

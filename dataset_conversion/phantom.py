@@ -12,7 +12,14 @@ NAME = "StrokePhantom"
 
 
 def convert(
-    cases: int, seed: int, dataset_id: int, *, test_cases: int = 0, overwrite: bool = False, processes: int = 1
+    cases: int,
+    seed: int,
+    dataset_id: int,
+    *,
+    test_cases: int = 0,
+    overwrite: bool = False,
+    processes: int = 1,
+    command: str | None = None,
 ) -> Path:
     """Generate phantoms and write them as ``nnUNet_raw/DatasetXXX_StrokePhantom``.
 
@@ -23,6 +30,7 @@ def convert(
         test_cases: how many more for imagesTs and labelsTs.
         overwrite: replace an existing data set.
         processes: worker processes.
+        command: what the user typed, for provenance.json.
 
     Raises:
         UserError: if a number is out of range, or as :func:`dataset_conversion.common.write_dataset` does.
@@ -41,6 +49,7 @@ def convert(
         processes=processes,
         provenance={"generator": "nnunet_sfma.demo.phantom", "seed": seed},
         about={"description": "Synthetic stroke phantoms; no patient is involved."},
+        command=command,
     )
 
 

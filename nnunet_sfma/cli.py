@@ -153,7 +153,7 @@ def _convert_release(args: argparse.Namespace) -> None:
     if args.dry_run:
         _dry_run(found, args.json)
         return
-    convert(found, _dataset_id(args), overwrite=args.overwrite, processes=args.processes, cut=cut)
+    convert(found, _dataset_id(args), overwrite=args.overwrite, processes=args.processes, cut=cut, command=args.typed)
 
 
 def _dry_run(found, as_json: bool) -> None:
@@ -192,6 +192,7 @@ def _convert_phantom(args: argparse.Namespace) -> None:
         test_cases=args.test_cases,
         overwrite=args.overwrite,
         processes=args.processes,
+        command=args.typed,
     )
 
 

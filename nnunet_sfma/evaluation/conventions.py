@@ -32,6 +32,10 @@ TEXTS = {
         "voxel": "Distances are in voxels, as much of the literature reports them.",
     },
 }
+IGNORE = (
+    "Voxels with the ignore label count for nothing. Surfaces, lesions, objects and volumes of what is left end where "
+    "annotation ends, so their metrics are left out: only overlaps are measured."
+)
 
 
 @dataclass(frozen=True)
@@ -64,12 +68,12 @@ class Conventions:
     def __str__(self) -> str:
         return ", ".join(f"{field.name}={_short(getattr(self, field.name))}" for field in fields(self))
 
-    def texts(self) -> dict[str, str]:
-        """One sentence for each convention."""
+    def texts(self, ignoring: bool = False) -> dict[str, str]:
+        """One sentence for each convention; ``ignoring`` if the data set has nnU-Net's ignore label."""
         sentences = {name: options[getattr(self, name)] for name, options in TEXTS.items()}
         unit = self.distances if self.distances == "mm" else "voxels"
         tolerance = f"NSD counts surface voxels within {_short(self.nsd_tolerance)} {unit} of the other surface."
-        return {**sentences, "nsd_tolerance": tolerance}
+        return {**sentences, **({"ignore": IGNORE} if ignoring else {"nsd_tolerance": tolerance})}
 
 
 def _short(value: str | float) -> str:

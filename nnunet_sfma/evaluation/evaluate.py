@@ -15,7 +15,7 @@ from nnunet_sfma.evaluation.environment import hardware, versions
 from nnunet_sfma.evaluation.evaluation_file import NAME, read_evaluation, to_json
 from nnunet_sfma.evaluation.lesions import detection_by_size
 from nnunet_sfma.evaluation.measure import MEASURED, EvaluatedCase, Measuring, measure_case
-from nnunet_sfma.evaluation.metrics import METRICS, OBJECTS, class_metrics, ious, mean, unit_of
+from nnunet_sfma.evaluation.metrics import METRICS, OBJECTS, OVERLAPS, class_metrics, ious, mean, unit_of
 from nnunet_sfma.evaluation.model_cost import count_cost
 from nnunet_sfma.evaluation.schema import FORMAT
 from nnunet_sfma.evaluation.sources import Source, if_there
@@ -138,7 +138,7 @@ def _assemble(source: Source, conventions: Conventions, how: Measuring, measured
     if conventions.average == "slice":
         chosen["slice_axis"] = how.slice_axis
     with_objects = any("objects" in each for case in measured for each in case["classes"].values())
-    keys = [key for key in METRICS if key not in OBJECTS or with_objects]
+    keys = [key for key in METRICS if _is_measured(key, how, with_objects)]
     volume_unit = "pixel" if how.picture else "ml"
     return {
         "format": FORMAT,
@@ -149,7 +149,7 @@ def _assemble(source: Source, conventions: Conventions, how: Measuring, measured
         "model": _model(source, how),
         "conventions": chosen,
         "convention": f"{conventions}" + (f", slice_axis={how.slice_axis}" if "slice_axis" in chosen else ""),
-        "convention_texts": conventions.texts(),
+        "convention_texts": conventions.texts(ignoring=how.ignore_label is not None),
         "metrics": [{**asdict(METRICS[key]), "unit": unit_of(METRICS[key], conventions, volume_unit)} for key in keys],
         "split": {**source.split, "subjects_known": all(files.case in subjects for files in source.cases)},
         "folds": source.folds,
@@ -164,12 +164,20 @@ def _assemble(source: Source, conventions: Conventions, how: Measuring, measured
             [case["fold"] for case in cases],
             [case["subject"] or case["case"] for case in cases],
         ),
-        "detection_by_size": None if source.missing else _detection(cases, list(how.classes), volume_unit),
+        "detection_by_size": None
+        if source.missing or how.ignore_label is not None
+        else _detection(cases, list(how.classes), volume_unit),
         "subset": source.subset,
         "commands": _commands(source, command),
         "versions": versions(),
         "hardware": hardware(),
     }
+
+
+def _is_measured(key: str, how: Measuring, with_objects: bool) -> bool:
+    if how.ignore_label is not None:
+        return key in (*OVERLAPS, "miou")
+    return with_objects or key not in OBJECTS
 
 
 def _subjects(source: Source) -> dict[str, str]:
@@ -186,7 +194,7 @@ def _case(
 ) -> dict:
     extras = ("volume_reference", "volume_prediction", "lesions")
     classes = {
-        name: {**class_metrics(each, conventions)[0], **{key: each[key] for key in extras}}
+        name: {**class_metrics(each, conventions)[0], **{key: each.get(key) for key in extras}}
         for name, each in measured["classes"].items()
     }
     keys = [key for key in next(iter(classes.values())) if key in METRICS]
@@ -230,6 +238,7 @@ def _dataset(source: Source, how: Measuring, volume_unit: str) -> dict:
         "classes": list(how.classes),
         "class_labels": how.classes,
         "background_label": 0,
+        "ignore_label": how.ignore_label,
         "unit": how.distances,
         "volume_unit": volume_unit,
         "slice_axis": how.slice_axis,
@@ -266,10 +275,10 @@ def _model(source: Source, how: Measuring) -> dict | None:
 
 def _commands(source: Source, command: str) -> list[str]:
     """What leads here, as far as the files tell; the plans themselves stand in the model's folder."""
-    request = source.provenance.get("request")
     split = source.split.get("scheme")
     number = source.dataset_name[7:10].lstrip("0")
-    commands = [request] if isinstance(request, str) and request.startswith("nnunet-sfma") else []
+    converted = source.provenance.get("command")  # not in data sets that earlier versions converted
+    commands = [converted] if converted else []
     if split in ("five-fold", "paper"):
         seed = f" --seed {source.split['seed']}" if source.split.get("seed") is not None else ""
         commands.append(f"nnunet-sfma splits -d {number} --scheme {split}{seed}")

@@ -19,8 +19,8 @@ def measure_lesions(prediction: np.ndarray, reference: np.ndarray, voxel_volume:
     """The reference's lesions, which of them were hit, and how many predicted lesions are false.
 
     Args:
-        prediction: boolean, (z, y, x), (1, y, x) or (y, x).
-        reference: boolean, of the same shape.
+        prediction: boolean, or numbers of which all but 0 count; (z, y, x), (1, y, x) or (y, x).
+        reference: the same, of the same shape.
         voxel_volume: a voxel's volume, in the unit in which volumes are wanted.
 
     Returns:

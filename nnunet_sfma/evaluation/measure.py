@@ -98,7 +98,8 @@ def measure_case(files: EvaluatedCase, how: Measuring) -> dict:
     Returns:
         ``spacing`` and ``shape`` (z, y, x), ``reference_sha256``, ``classes`` by name and ``background``: each with
         ``counts``, the ``slices`` that are not empty as (tp, fp, fn, tn), the number of ``empty_slices``, ``surface``,
-        ``lesions``, volumes, and with instance maps ``objects``. It can be written as JSON.
+        ``lesions``, volumes, and with instance maps ``objects``. With an ignore label there are neither surfaces nor
+        lesions, volumes and objects. It can be written as JSON.
 
     Raises:
         UserError: if a file cannot be read, the grids differ or there are values that the data set does not know.
@@ -119,7 +120,7 @@ def measure_case(files: EvaluatedCase, how: Measuring) -> dict:
         )
         for name, labels in how.classes.items()
     }
-    if files.instances and len(classes) == 1:
+    if files.instances and len(classes) == 1 and how.ignore_label is None:
         objects, _ = _read(files.instances, how, None, files.case)
         if objects.shape != reference.shape:
             raise UserError(f"{files.instances} has not the size of the label of {files.case}: convert it again.")
@@ -141,14 +142,19 @@ def _measure_class(
     voxel = 1.0 if how.picture else math.prod(spacing) / 1000
     counted = _count(prediction, reference, use, how.slice_axis)
     counts = counted["counts"]
+    diagonals = {
+        "diagonal": _diagonal(prediction.shape, unit),
+        "pixel_diagonal": _diagonal(prediction.shape, [1.0] * 3),
+    }
+    if how.ignore_label is not None:  # what is annotated ends where nothing ends in the body
+        return counted | diagonals
     return {
         **counted,
+        **diagonals,
         "surface": measure_surfaces(prediction, reference, unit, how.tolerance),
         "lesions": measure_lesions(prediction, reference, voxel),
         "volume_prediction": (counts["tp"] + counts["fp"]) * voxel,
         "volume_reference": (counts["tp"] + counts["fn"]) * voxel,
-        "diagonal": _diagonal(prediction.shape, unit),
-        "pixel_diagonal": _diagonal(prediction.shape, [1.0] * 3),
     }
 
 

@@ -78,6 +78,8 @@ def class_metrics(measured: dict, conventions: Conventions) -> tuple[dict[str, f
     counts = measured["counts"]
     empty = (counts["tp"] + counts["fp"] == 0, counts["tp"] + counts["fn"] == 0)
     overlaps, items = _overlaps(measured, conventions)
+    if "surface" not in measured:  # a data set with an ignore label
+        return overlaps, items
     metrics = {**overlaps, **_surfaces(measured, conventions, empty)}
     metrics["volume_difference"] = abs(measured["volume_prediction"] - measured["volume_reference"])
     lesions = measured["lesions"]

@@ -68,7 +68,8 @@ def instances(mask: np.ndarray) -> np.ndarray:
     """Numbers from 1 for the connected components of a mask, for predictions, in which objects have no numbers.
 
     Args:
-        mask: boolean, (y, x) or (1, y, x). Pixels that share a side or a corner are connected.
+        mask: boolean, or numbers of which all but 0 count; (y, x) or (1, y, x). Pixels that share a side or a corner
+            are connected.
 
     Returns:
         Whole numbers, of the same shape; 0 outside of the mask.

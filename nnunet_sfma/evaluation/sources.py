@@ -37,7 +37,7 @@ PROVENANCE = {
             },
         },
         "options": {"type": ["object", "null"]},
-        "request": {"type": "string"},
+        "command": {"type": ["string", "null"]},
     },
 }
 
@@ -250,7 +250,14 @@ def _description(predictions: Path, dataset_json: Path | None) -> dict:
 
 
 def _identifiers(folder: Path, ending: str) -> set[str]:
-    return {path.name.removesuffix(ending) for path in folder.iterdir() if path.name.endswith(ending)}
+    names = {path.name.removesuffix(ending) for path in folder.iterdir() if path.name.endswith(ending)}
+    unreadable = sorted(name for name in names if not name.isprintable())
+    if unreadable:
+        raise UserError(
+            f"{folder} holds names that no table can show ({first_few([repr(name) for name in unreadable], 3)}): "
+            "rename these files."
+        )
+    return names
 
 
 def _refuse_unpaired(predictions: Path, labels: Path, predicted: set[str], labelled: set[str], ending: str) -> None:

@@ -32,8 +32,9 @@ def measure_surfaces(
     surface voxels are given.
 
     Args:
-        prediction: boolean, (z, y, x) or (y, x). An array (1, y, x) is a picture: no pixel has neighbours along z.
-        reference: boolean, of the same shape.
+        prediction: boolean, or numbers of which all but 0 count; (z, y, x) or (y, x). An array (1, y, x) is a picture:
+            no pixel has neighbours along z.
+        reference: the same, of the same shape.
         spacing: the voxels' size along each axis of the array.
         tolerance: of :func:`nsd`, in the unit of ``spacing``.
 
@@ -85,7 +86,10 @@ def nsd(measured: dict[str, int | float]) -> float | None:
 
 
 def crop_to_masks(prediction: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Views of both masks in the smallest box that holds them; the masks themselves if both are empty.
+    """Both masks, boolean, in the smallest box that holds them; as large as they are if both are empty.
+
+    Args:
+        prediction, reference: boolean, or numbers of which all but 0 count.
 
     Raises:
         ValueError: if the shapes differ.
@@ -94,22 +98,29 @@ def crop_to_masks(prediction: np.ndarray, reference: np.ndarray) -> tuple[np.nda
         raise ValueError(
             f"prediction and reference must have the same shape, got {prediction.shape}, {reference.shape}"
         )
+    prediction, reference = as_mask(prediction), as_mask(reference)
     boxes = ndimage.find_objects((prediction | reference).astype(np.uint8))
     box = boxes[0] if boxes else ...
     return prediction[box], reference[box]
+
+
+def as_mask(array: np.ndarray) -> np.ndarray:
+    """Return where an array is not 0; a boolean one as it is."""
+    return array if array.dtype == bool else array != 0
 
 
 def directed_distances(origin: np.ndarray, target: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
     """Distance of every voxel of one mask to the nearest voxel of another.
 
     Args:
-        origin: boolean.
-        target: boolean, of the same shape, not empty.
+        origin: boolean, or numbers of which all but 0 count.
+        target: the same, of the same shape, not empty.
         spacing: the voxels' size along each axis.
 
     Returns:
         One distance for each voxel of ``origin``.
     """
+    origin, target = as_mask(origin), as_mask(target)
     # Where the nearest voxel lies: scipy needs a multiple of time and memory for the distances of all voxels.
     nearest = ndimage.distance_transform_edt(~target, sampling=spacing, return_distances=False, return_indices=True)
     steps = nearest[:, origin].T - np.argwhere(origin)

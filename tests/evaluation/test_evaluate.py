@@ -3,7 +3,9 @@
 import csv
 import gzip
 import json
+import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -201,6 +203,16 @@ def test_only_what_changed_is_measured_again(folders, capsys):
     assert len(measured(cache)) == 7
     assert again["cases"][1]["mean"] != first["cases"][1]["mean"]
     assert again["cases"][0] == first["cases"][0]
+
+
+def test_several_evaluations_into_one_folder_do_not_disturb_each_other(tmp_path):
+    arguments = write_folders(tmp_path, {"a": random_pair(0)}, LABELS)
+    run(arguments)
+    with ThreadPoolExecutor(4) as pool:
+        written = list(pool.map(lambda _: run(arguments), range(24)))
+    assert all(evaluation["summary"] == written[0]["summary"] for evaluation in written)
+    names = {path.name for path in (tmp_path / "pred" / "evaluation").iterdir()}
+    assert names == {"evaluation.json", "cases.csv", "summary.csv", "measurements.jsonl"}
 
 
 def test_two_processes_make_the_same_numbers(folders, tmp_path):
@@ -411,11 +423,41 @@ def test_ignored_voxels_count_for_nothing(tmp_path):
     prediction[3, 2:6, 2:6] = 1  # a false lesion where nothing counts
     labels = {"background": 0, "lesion": 1, "ignore": 2}
     arguments = write_folders(tmp_path, {"a": (prediction, reference)}, labels)
-    metrics = run(arguments, "--average", "slice", "--empty", "challenge")["cases"][0]["classes"]["lesion"]
-    assert metrics["dice"] == metrics["lesion_f1"] == metrics["nsd"] == 1
-    assert (metrics["hd95"], metrics["lesion_count_difference"], metrics["volume_difference"]) == (0, 0, 0)
+    evaluation = run(arguments, "--average", "slice", "--empty", "challenge")
+    metrics = evaluation["cases"][0]["classes"]["lesion"]
+    assert metrics["dice"] == metrics["iou"] == metrics["recall"] == 1
+    assert evaluation["dataset"]["ignore_label"] == 2
     metrics = run(arguments, "--average", "slice")["cases"][0]["classes"]["lesion"]
     assert metrics["specificity"] == 1
+
+
+def test_with_an_ignore_label_only_overlaps_are_measured(tmp_path, capsys):
+    reference, prediction = (np.full((4, 16, 16), value, np.uint8) for value in (2, 1))
+    reference[:, ::4, ::2] = np.indices((4, 4, 8)).sum(0) % 2  # scribbles
+    labels = {"background": 0, "lesion": 1, "ignore": 2}
+    arguments = write_folders(tmp_path, {"a": (prediction, reference)}, labels)
+    evaluation = run(arguments)
+    assert "only overlaps are measured" in capsys.readouterr().out
+    overlaps = ["dice", "iou", "miou", "precision", "recall", "f1", "specificity", "accuracy", "threshold_jaccard"]
+    assert [metric["key"] for metric in evaluation["metrics"]] == overlaps
+    case = evaluation["cases"][0]
+    assert case["classes"]["lesion"]["dice"] == pytest.approx(2 / 3) and case["classes"]["lesion"]["recall"] == 1
+    assert {case["classes"]["lesion"][key] for key in ("lesions", "volume_reference", "volume_prediction")} == {None}
+    assert evaluation["detection_by_size"] is None
+    assert set(evaluation["summary"]["mean"]) == set(overlaps)
+    main(["report", str(tmp_path / "pred"), "-o", str(tmp_path / "report.html")])
+    main(["compare", str(tmp_path / "pred")])
+    assert "HD95" not in capsys.readouterr().out
+
+
+def test_the_command_that_converted_the_data_set_is_recorded(tmp_path, monkeypatch):
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path))
+    main(["convert", "phantom", "--cases", "5", "-d", "77", "-np", "1"])
+    raw = tmp_path / "Dataset077_StrokePhantom"
+    labels = str(raw / "labelsTr")
+    evaluation = run(["-i", labels, "-l", labels, "-djfile", str(raw / "dataset.json"), "-np", "1"])
+    assert evaluation["commands"][0] == "nnunet-sfma convert phantom --cases 5 -d 77 -np 1"
+    assert evaluation["commands"][1].startswith("nnunet-sfma evaluate -i ")
 
 
 def test_volumes_are_in_ml_whatever_the_distances_are_in(folders):
@@ -434,7 +476,7 @@ def test_subjects_come_from_the_conversion(tmp_path):
     entry = {"split": "Tr", "part": "Training", "stratum": None, "foreground": 1}
     provenance = {
         "options": {"release": "isles2022", "layout": "x"},
-        "request": "nnunet-sfma convert isles2022 SRC",
+        "command": "nnunet-sfma convert isles2022 SRC",
         "cases": {
             "one_a": {**entry, "subject": "one"},
             "one_b": {**entry, "subject": "one"},
@@ -558,6 +600,15 @@ def test_probabilities_and_instances_that_change_are_noticed(folders, tmp_path):
     _nan_probabilities(tmp_path)
     with pytest.raises(SystemExit, match="hold NaN"):
         main(["evaluate", *folders])
+
+
+@pytest.mark.parametrize("name", [b"\xff", b"two\nlines", b"\x1b[2J"])
+def test_names_that_are_no_text_are_refused(tmp_path, name):
+    arguments = write_folders(tmp_path, {"a": random_pair(0)}, LABELS)
+    shutil.copy(tmp_path / "pred" / "a.nii.gz", os.fsdecode(os.fsencode(tmp_path / "pred") + b"/" + name + b".nii.gz"))
+    with pytest.raises(SystemExit, match="/pred holds names that no table can show .*: rename these files"):
+        main(["evaluate", *arguments])
+    assert not (tmp_path / "pred" / "evaluation").exists()
 
 
 def _without(entries: dict, key: str) -> dict:

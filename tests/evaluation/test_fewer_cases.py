@@ -17,6 +17,11 @@ LABELS = {"background": 0, "lesion": 1, "absent": 2}
 DISTANCES = "HD95, HD95 (pooled), ASD, ASSD"
 
 
+def arguments(predictions: str) -> list[str]:
+    root = Path(predictions).parent
+    return ["-i", predictions, "-l", str(root / "labels"), "-djfile", str(root / "dataset.json"), "-np", "1"]
+
+
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> list[str]:
     """Folders of two models' predictions of 8 cases, evaluated.
@@ -38,13 +43,12 @@ def models(tmp_path_factory) -> list[str]:
     description = {"channel_names": {"0": "MRI"}, "labels": LABELS, "file_ending": ".nii.gz"}
     (root / "dataset.json").write_text(json.dumps(description))
     for name in ("near", "far"):
-        main(["evaluate", "-i", str(root / name), "-l", str(root / "labels"), "-djfile", str(root / "dataset.json")])
+        main(["evaluate", *arguments(str(root / name))])
     return [str(root / "near"), str(root / "far")]
 
 
 def test_evaluate_shows_numbers_of_cases_and_names_classes_without_a_value(models, capsys):
-    labels = Path(models[0]).with_name("labels")
-    main(["evaluate", "-i", models[0], "-l", str(labels), "-djfile", str(labels.with_name("dataset.json"))])
+    main(["evaluate", *arguments(models[0])])
     printed = capsys.readouterr().out
     (row,) = [line for line in printed.splitlines() if line.startswith("| HD95 (mm)")]
     assert "| 1.000 ± 0.000 (4) |" in row

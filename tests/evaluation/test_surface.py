@@ -8,9 +8,24 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
-from nnunet_sfma.evaluation.surface import measure_surfaces, nsd
+from nnunet_sfma.evaluation.lesions import measure_lesions
+from nnunet_sfma.evaluation.surface import directed_distances, measure_surfaces, nsd
 
 SIZES = {"volume": (9, 14, 12), "picture": (24, 31)}
+
+
+@pytest.mark.parametrize("picture", [False, True])
+def test_any_number_but_0_is_inside(picture):
+    reference, prediction = (np.zeros((1 if picture else 5, 12, 12), np.int16) for _ in range(2))
+    reference[:, 2:6, 2:6], prediction[:, 2:6, 4:8] = 2, 4
+    masks = prediction != 0, reference != 0
+    assert masks[0].any() and masks[1].any()
+    surfaces = measure_surfaces(prediction, reference, (3, 1, 1), 1)
+    assert surfaces == measure_surfaces(*masks, (3, 1, 1), 1) and surfaces["hd95"] == 2
+    lesions = measure_lesions(prediction, reference, 0.5)
+    assert lesions == measure_lesions(*masks, 0.5)
+    assert lesions["reference"] == [[8.0 * len(reference), True]]
+    assert directed_distances(prediction, reference, (3, 1, 1)).max() == 2
 
 
 def random_mask(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
