@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
-from nnunet_sfma.crossval.supervise import ENDED
+from nnunet_sfma.crossval.supervise import ENDED, GONE
 from nnunet_sfma.errors import UserError
 
 STARTED = "$ "
@@ -16,7 +16,10 @@ BEGUN = re.compile(r"^\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\]$", re.MULTILINE)
 EXIT_CODE = re.compile(rf"{re.escape(ENDED)}(\d{{1,3}})\]")
 LAST_BYTES = 20_000
 # what batchgenerators, nnU-Net and this package say of workers that were killed, and of those that failed
-LOST_WORKER = re.compile("background workers are no longer alive|Background workers died|worker process ended unexpect")
+LOST_WORKER = re.compile(
+    "background workers are no longer alive|Background workers died|A worker process ended unexpectedly|"
+    + re.escape(GONE)
+)
 WORKERS_OWN_EXCEPTION = re.compile(r"^Exception in background worker \d|^Process \w+-\d+(:\d+)?:$", re.MULTILINE)
 
 

@@ -114,11 +114,13 @@ class Run:
         waiting: not started yet, or to be continued.
         running: by the device they run on.
         failures: of those that ended without finishing.
+        tried_again: titles of those that lost a worker process before they got on, which may be chance, once.
     """
 
     waiting: deque[Job]
     running: dict[Device, JobProcess] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    tried_again: set[str] = field(default_factory=set)
 
 
 def run_jobs(
@@ -127,7 +129,7 @@ def run_jobs(
     """Run all jobs to their end, one per device at a time.
 
     A job that was killed or lost a worker process, for lack of memory for instance, is continued, as long as it got on
-    before. An exception, such as Ctrl-C, ends all commands first.
+    before; one that lost a worker, once even if it did not. An exception, such as Ctrl-C, ends all commands first.
 
     Args:
         jobs: in the order in which they are started.
@@ -183,7 +185,7 @@ def _judge(run: Run, ended: JobProcess) -> None:
     """Sort a job whose command ended: it has failed, or it goes on; a finished one is noticed at its next start."""
     name = _signal(ended.process.returncode)
     try:
-        reason = _why_not_continued(ended, name)
+        reason = _why_not_continued(run, ended, name)
     except (UserError, Exception) as error:  # whatever is wrong with this one, the others go on
         reason = f"could not be continued ({error})"
     if reason:
@@ -192,18 +194,23 @@ def _judge(run: Run, ended: JobProcess) -> None:
         run.waiting.appendleft(ended.job)
 
 
-def _why_not_continued(ended: JobProcess, name: str | None) -> str | None:
-    code = ended.process.returncode
+def _why_not_continued(run: Run, ended: JobProcess, name: str | None) -> str | None:
+    code, job = ended.process.returncode, ended.job
     if code == 0:
-        return "the command ended well, but left results out" if ended.job.next_command() == ended.command else None
+        return "the command ended well, but left results out" if job.next_command() == ended.command else None
+    lost_worker = job_log.tells_of_lost_worker(job.log)
     if name in ON_PURPOSE:
         return f"ended by {name}"
-    if name is None and not job_log.tells_of_lost_worker(ended.job.log):
+    if name is None and not lost_worker:
         return f"ended with exit code {code}"
-    end = f"killed by {name}" if name else "ended because a worker process was killed"
-    if ended.job.stamp() == ended.stamp:
+    end = "lost a worker process" if lost_worker else f"killed by {name}"
+    if job.stamp() != ended.stamp:
+        run.tried_again.discard(job.title)
+    elif lost_worker and job.title not in run.tried_again:
+        run.tried_again.add(job.title)
+    else:
         return f"{end} before it got on"
-    print(f"{ended.job.title}: {end}; it is continued.", flush=True)
+    print(f"{job.title}: {end}; it is continued.", flush=True)
     return None
 
 

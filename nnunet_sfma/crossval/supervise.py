@@ -20,6 +20,7 @@ from pathlib import Path
 SECONDS_BETWEEN_LOOKS = 0.3
 LOOKS_BETWEEN_COUNTS = 5
 ENDED = "[ended with exit code "
+GONE = "[a worker process is gone"
 PR_SET_PDEATHSIG = 1
 
 
@@ -51,7 +52,7 @@ def main(driver: int, patience: float, command: list[str]) -> int:
             process.wait()
     code = process.returncode if process.returncode >= 0 else 128 - process.returncode
     if stuck:
-        print(f"\n[a worker process is gone, and nothing was done for {patience:.0f} s: killed]", flush=True)
+        print(f"\n{GONE}, and nothing was done for {patience:.0f} s: killed]", flush=True)
     print(f"\n{ENDED}{code}]", flush=True)
     return code
 

@@ -32,7 +32,7 @@ def test_killed_augmentation_worker_is_continued(two_folds, plan, monkeypatch, c
     assert killed
     first, *others = started_commands(two_folds, 0, "longer")
     assert others == [f"{first} --c"]
-    assert f"{fold.title}: ended because a worker process was killed; it is continued." in capsys.readouterr().out
+    assert f"{fold.title}: lost a worker process; it is continued." in capsys.readouterr().out
     log = read_checkpoint(fold.folder / "checkpoint_final.pth")["logging"]
     assert len(log["train_losses"]) == 4
     assert (fold.folder / "validation" / "summary.json").is_file()

@@ -214,28 +214,28 @@ def test_command_and_its_workers_end_with_a_killed_supervisor(tmp_path, driver_t
 LOSES_A_WORKER = """
     import multiprocessing, pathlib, sys
     done = pathlib.Path(sys.argv[1])
-    step = done.with_name("job.step1")
-    if {continues} and step.exists():
+    began = done.with_name("began")
+    if began.exists() and {recovers}:
         done.touch()
     else:
-        step.touch()
+        began.touch()
         with multiprocessing.get_context("fork").Pool(2) as pool:
-            pool.apply(exec, ("import os, time; time.sleep(2.5); os.kill(os.getpid(), 9)",))
+            pool.apply(exec, ("import os, time; time.sleep(2); os.kill(os.getpid(), 9)",))
 """
 
 
-def test_command_that_waits_for_a_killed_worker_is_noticed_and_restarted(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("recovers", [True, False])
+def test_command_that_waits_for_a_killed_worker_is_noticed_and_restarted(tmp_path, monkeypatch, capsys, recovers):
+    """Once even if it did not get on: which worker is killed for lack of memory is chance."""
     monkeypatch.setattr(runner, "SECONDS_OF_STANDSTILL", 2)
-    job = Script(tmp_path, "job", LOSES_A_WORKER.format(continues=True))
-    assert run([job]) == []
+    job = Script(tmp_path, "job", LOSES_A_WORKER.format(recovers=recovers))
+    failures = run([job])
     said = job.log.read_text()
     assert said.count("$ ") == 2
-    assert said.count("[a worker process is gone, and nothing was done for 2 s: killed]") == 1
-    assert "job: killed by SIGKILL; it is continued." in capsys.readouterr().out
-    again = Script(tmp_path, "again", LOSES_A_WORKER.format(continues=False).replace("job.step1", "other"))
-    (failure,) = run([again])
-    assert failure.reason == "killed by SIGKILL before it got on"
-    assert failure.last_lines[-1].endswith("nothing was done for 2 s: killed]")
+    assert said.count("[a worker process is gone, and nothing was done for 2 s: killed]") == (1 if recovers else 2)
+    assert "job: lost a worker process; it is continued." in capsys.readouterr().out
+    expected = [] if recovers else ["lost a worker process before it got on"]
+    assert [failure.reason for failure in failures] == expected
 
 
 def test_command_that_works_or_lost_nobody_is_left_alone(tmp_path, monkeypatch):
