@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_sfma.crossval import job_log
+from nnunet_sfma.crossval import ensembles, job_log
+from nnunet_sfma.crossval.comparison import on_one_page
 from nnunet_sfma.crossval.devices import Device, kind_of
 from nnunet_sfma.crossval.folds import Fold
 from nnunet_sfma.crossval.lock import locked
@@ -112,7 +113,7 @@ def keep_notes(models: Sequence[Model]) -> None:
 
 
 def finish(validation: CrossValidation, failures: Sequence[Failure] = (), locks: Sequence[int] = ()) -> Path:
-    """Bring the models together whose folds are all finished, and report on them.
+    """Bring the models together whose folds are all finished, and report on them and those they compare with.
 
     Raises:
         UserError: if a fold is not finished, or a step failed; the last lines of the logs are printed before.
@@ -124,16 +125,20 @@ def finish(validation: CrossValidation, failures: Sequence[Failure] = (), locks:
         failed = _run_steps([validation.accumulation(model), validation.evaluation(model)], locks)
         failures += failed
         evaluated += [] if failed else [model]
-    if evaluated:
-        failures += _run_steps([report(evaluated)], locks)
+    shown = on_one_page(evaluated) if evaluated else []
+    if shown:
+        failures += _run_steps([report(shown, validation.folds)], locks)
     for failure in failures:
         print(f"\n{failure.describe()}")
     if failures or unfinished:
         names = dict.fromkeys([*(failure.job.title for failure in failures), *(fold.title for fold in unfinished)])
         raise UserError(f"Not finished: {first_few(list(names), 10)}. Mend it, then give the same command again.")
-    print(format_comparison(compare([read_evaluation(evaluation_folder(model)) for model in evaluated])))
-    path = report(evaluated).path
+    print(format_comparison(compare([read_evaluation(evaluation_folder(model)) for model in shown])))
+    path = report(shown, validation.folds).path
     print(f"\nReport: {path}")
+    if validation.npz and len(evaluated) > 1:
+        pairing = ensembles.command(evaluated, validation.folds)
+        print(f"The best of these {len(evaluated)} and of their ensembles in pairs: {pairing}")
     return path
 
 
@@ -146,7 +151,7 @@ def dry_run(validation: CrossValidation, devices: Sequence[Device]) -> list[str]
     steps = []
     for model in validation.models:
         steps += [*validation.accumulation(model).commands(), validation.evaluation(model).next_command()]
-    steps.append(report(validation.models).next_command())
+    steps.append(report(on_one_page(validation.models), validation.folds).next_command())
     return lines + [job_log.as_typed(command, {}) for command in steps]
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nnunet_sfma.errors import UserError
+from nnunet_sfma.devices import refuse_missing_device
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ def find_devices(kind: str | None) -> list[Device]:
     """
     import torch
 
+    if kind:
+        refuse_missing_device(kind)
     number = torch.cuda.device_count() if kind in (None, "cuda") else 0
-    if kind == "cuda" and not number:
-        raise UserError("There is no CUDA device here: leave -device out, or give -device cpu.")
     if not number:
         return [Device(kind or "cpu")]
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]

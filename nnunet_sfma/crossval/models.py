@@ -22,6 +22,7 @@ from nnunet_sfma.nnunet_files import read_plans
 from nnunet_sfma.nnunet_folders import VARIABLES, dataset_id, dataset_name, make_writable_folder, nnunet_folder
 from nnunet_sfma.sentences import first_few
 from nnunet_sfma.split_record import SPLITS_FILE, read_splits
+from nnunet_sfma.trainers.typed_training import NO_PLANS
 
 
 @dataclass(frozen=True)
@@ -189,9 +190,7 @@ def _draw_split(model: Model) -> list[dict]:
 def _check(model: Model) -> None:
     path = model.preprocessed / f"{model.plans}.json"
     if not path.is_file():
-        raise UserError(
-            f"There are no plans {path}: make them with nnUNetv2_plan_and_preprocess or nnunet-sfma plan, or check -p."
-        )
+        raise UserError(NO_PLANS.format(path))
     configurations = read_plans(path)["configurations"]
     if model.configuration not in configurations:
         raise UserError(f"{path} has no configuration '{model.configuration}' ({first_few(list(configurations))}).")

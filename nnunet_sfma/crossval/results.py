@@ -163,13 +163,14 @@ def evaluation(model: Model, folds: Sequence[int], processes: int) -> MadeAnew:
     )
 
 
-def report(models: Sequence[Model]) -> MadeAnew:
-    """The job that reports on all models together."""
+def report(models: Sequence[Model], folds: Sequence[int]) -> MadeAnew:
+    """The job that reports on all models together; a look at some folds does not replace the page of all folds."""
     folder = models[0].notes
-    path = folder / "report.html"
+    is_whole = len(folds) == len(split_of(models[0]))
+    path = folder / ("report.html" if is_whole else f"report_folds_{folds_tuple_to_string(folds)}.html")
     evaluations = [str(evaluation_folder(model)) for model in models]
     command = ("nnunet-sfma", "report", *evaluations, "-o", str(path))
-    return MadeAnew("report", folder / "report.log", command, path, _written(path))
+    return MadeAnew("report", path.with_suffix(".log"), command, path, _written(path))
 
 
 def is_newer(made: Sequence[Path], sources: Sequence[Path]) -> bool:

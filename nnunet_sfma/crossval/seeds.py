@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
+from nnunet_sfma import made_by
 from nnunet_sfma.crossval.models import Model
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.files import replace_text
@@ -32,8 +33,10 @@ def _with_seed(model: Model, seed: int, write: bool) -> Model:
     name = f"{model.plans}-seed{seed}"
     configuration["training"]["seed"] = seed
     plans["plans_name"] = name
+    if made_by.command_of(plans):
+        plans[made_by.KEY] = [*plans[made_by.KEY], "--set", f"training.seed={seed}", "--name", name]
     path = model.preprocessed / f"{name}.json"
-    if path.is_file() and read_plans(path) != plans:
+    if path.is_file() and not made_by.are_the_same(read_plans(path), plans):
         raise UserError(f"{path} holds other plans than {model.plans} with seed {seed}: remove or rename one of them.")
     if write and not path.is_file():
         replace_text(path, json.dumps(plans, indent=4))

@@ -10,6 +10,7 @@ from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.fold_stage import CHECKPOINTS, Stage, fold_stage
 from nnunet_sfma.evaluation.measure import EvaluatedCase
 from nnunet_sfma.evaluation.sources import Source, if_there
+from nnunet_sfma.evaluation.training_command import training_command
 from nnunet_sfma.json_files import read_json
 from nnunet_sfma.nnunet_files import read_dataset_json, read_plans
 from nnunet_sfma.nnunet_folders import dataset_id, dataset_name, nnunet_folder
@@ -129,6 +130,7 @@ def _state(
     training = log["plans"]["configurations"].get(configuration, {}).get("training") or {}
     whole = f" of {training['num_epochs']}" if training else ""
     entry |= {
+        "command": training_command(folder, command),
         "detail": f"{log['epochs']}{whole} epochs",
         "cases": len(predicted),
         "curves": log["curves"],

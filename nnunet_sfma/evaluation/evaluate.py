@@ -23,6 +23,7 @@ from nnunet_sfma.evaluation.summary import summarise
 from nnunet_sfma.evaluation.tables import cases_csv, summary_csv
 from nnunet_sfma.files import replace_texts, sha256
 from nnunet_sfma.json_files import parse_json
+from nnunet_sfma.made_by import command_of
 from nnunet_sfma.nnunet_folders import make_writable_folder
 from nnunet_sfma.workers import in_parallel
 
@@ -32,6 +33,7 @@ CACHED = {
     "required": ["key", "measured"],
     "properties": {"key": {"type": "string"}, "measured": MEASURED},
 }
+DEFAULT_PLANNER = "ExperimentPlanner"
 SIZE_EDGES = {"ml": (0, 0.1, 1, 10), "pixel": (0, 100, 1000, 10000)}
 
 
@@ -283,6 +285,9 @@ def _commands(source: Source, command: str) -> list[str]:
         seed = f" --seed {source.split['seed']}" if source.split.get("seed") is not None else ""
         commands.append(f"nnunet-sfma splits -d {number} --scheme {split}{seed}")
     if source.folds:
-        commands.append(f"nnUNetv2_plan_and_preprocess -d {number} -c {source.configuration}")
-        commands += [fold["command"] for fold in source.folds]
+        planner = source.plans.get("experiment_planner_used", DEFAULT_PLANNER)
+        option = f" -pl {planner}" if planner != DEFAULT_PLANNER else ""
+        commands.append(f"nnUNetv2_plan_and_preprocess -d {number} -c {source.configuration}{option}")
+        commands += filter(None, [command_of(source.plans)])
+        commands += [fold["command"] for fold in source.folds if fold["state"] != "not trained"]
     return [*commands, *([command] if command else [])]

@@ -9,6 +9,7 @@ from nnunet_sfma.trainers.nnUNetTrainerDANIE_L import nnUNetTrainerDANIE_L
 from nnunet_sfma.trainers.nnUNetTrainerDANIE_S import nnUNetTrainerDANIE_S
 from nnunet_sfma.trainers.nnUNetTrainerPeer import nnUNetTrainerPeer
 from nnunet_sfma.trainers.nnUNetTrainerSFMANet import nnUNetTrainerSFMANet
+from nnunet_sfma.trainers.typed_training import refuse_missing_plans
 
 __all__ = [
     "nnUNetTrainerDANIE",
@@ -23,3 +24,6 @@ def __getattr__(name: str):
     """nnU-Net asks each module for the trainer it wants; a name that is nearly one of ours is a typing error."""
     refuse_misspelled(name, __all__)
     raise AttributeError(name)
+
+
+refuse_missing_plans()  # nnU-Net imports this module before it reads them

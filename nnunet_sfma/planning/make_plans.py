@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnunet_sfma import made_by
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.files import replace_text
 from nnunet_sfma.made_for import note_before_replacing
-from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
+from nnunet_sfma.nnunet_folders import dataset_id, dataset_name, nnunet_folder
 from nnunet_sfma.planning.own_plans import CONFIGURATION, read_described, read_own_plans, resolved
 from nnunet_sfma.presets import Preset, load_preset, merge, nearest
 
@@ -118,6 +119,9 @@ def make_plans(
     if recipe.activation_checkpointing:
         notes.append("The estimate is without activation checkpointing: a training takes less.")
     path = folder / f"{name}.json"
+    plans[made_by.KEY] = made_by.plan_command(
+        dataset_id(folder.name), preset.name, settings, base, name, slice_axis, gpu_memory
+    )
     replaced = _write(path, plans, overwrite, has_own_data=preprocess_because is not None)
     if replaced:
         remedy = "continue them with nnUNetv2_train --c if only the recipe differs, else move them away and train again"
@@ -259,10 +263,19 @@ def _with_absolute_path(training: dict) -> dict:
 def _write(path: Path, plans: dict, overwrite: bool, has_own_data: bool) -> bool:
     """Returns whether other plans of that name were replaced."""
     text = json.dumps(plans, indent=4) + "\n"
-    replaced = path.is_file() and path.read_bytes() != text.encode()
+    replaced = path.is_file() and not _holds(path, plans)
     if replaced and not overwrite:
         raise UserError(f"{path} exists and differs: choose another --name, or --overwrite it.")
     if replaced and has_own_data:
         note_before_replacing(path, plans, CONFIGURATION)
     replace_text(path, text)
     return replaced
+
+
+def _holds(path: Path, plans: dict) -> bool:
+    """Whether a file holds these plans, whatever made it."""
+    try:
+        there = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(there, dict) and made_by.are_the_same(there, plans)

@@ -174,8 +174,9 @@ def _summary_notes(models: Sequence[Model]) -> list[str]:
 
 
 def _commands(model: Model) -> list[str]:
-    """Each once, in order; those of the folds too, should the list lack them."""
-    folds = [fold["command"] for fold in model.evaluation["folds"] if fold.get("command")]
+    """Each once, in order; those of trained folds too, should the list lack them."""
+    trained = [fold for fold in model.evaluation["folds"] if fold["state"] != "not trained"]
+    folds = [fold["command"] for fold in trained if fold.get("command")]
     listed = model.evaluation["commands"]
     return list(dict.fromkeys([*listed, *(command for command in folds if command not in listed)]))
 

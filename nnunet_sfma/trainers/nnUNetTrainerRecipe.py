@@ -19,6 +19,7 @@ from torch import nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
+from nnunet_sfma.devices import refuse_missing_device
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.fold_cases import preprocessed_cases, refuse_unusable_folds
 from nnunet_sfma.made_for import refuse_data_of_other_plans
@@ -57,6 +58,7 @@ from nnunet_sfma.trainers.pretrained import check_pretrained, on_first_rank, sta
 from nnunet_sfma.trainers.seeding import seed_everything, seed_workers
 from nnunet_sfma.trainers.trained_on import describe_cases, kept_cases, refuse_another_split
 from nnunet_sfma.trainers.training_log import TrainingLog
+from nnunet_sfma.trainers.typed_training import remember_command
 from nnunet_sfma.trainers.unfinished_epoch import UnfinishedEpoch
 
 
@@ -100,6 +102,7 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008  the signature is nnU-Net's
     ):
+        refuse_missing_device(device.type)
         model_folder = self._model_folder(plans, configuration)
         plans = complete_plans(plans, configuration, self.default_preset, model_folder)
         refuse_network_of_another_trainer(plans, configuration, type(self).__name__)
@@ -227,6 +230,7 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
             Path(self.output_folder, "validation", "summary.json").unlink(missing_ok=True)
             if not self.continues:
                 replace_training(Path(self.output_folder))
+                remember_command(Path(self.output_folder))
 
     def on_train_end(self) -> None:
         """End the training; of the checkpoints stay the final and the best, as nnU-Net leaves them."""

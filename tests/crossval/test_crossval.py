@@ -276,7 +276,8 @@ def test_seeded_plans_say_their_seed(two_folds):
         (["-c", "3d_fullres_x"], "has no configuration '3d_fullres_x'"),
         (["--folds", "1,2"], "has no fold 2: it has folds 0 to 1"),
         (["--folds", "3-1"], "2"),
-        (["-device", "cuda"], "There is no CUDA device here"),
+        (["-device", "cuda"], "There is no CUDA device here that torch can use: give -device cpu"),
+        (["-device", "mps"], "There is no MPS device here that torch can use: give -device cpu"),
         (["-d", "99"], "There is no data set with id 99"),
     ],
 )

@@ -1,9 +1,12 @@
 """``nnunet-sfma evaluate`` on the folds of a model, trained and validated by nnU-Net itself."""
 
+import html
 import json
+import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -77,7 +80,7 @@ def test_what_a_report_needs_is_written_down(model):
     evaluation = read_evaluation(model / "evaluation")
     assert len(evaluation["folds"][0]["curves"]["train_losses"]) == 2
     assert evaluation["folds"][0]["detail"] == "2 of 2 epochs"
-    assert evaluation["folds"][0]["command"] == f"nnUNetv2_train 1 2d 0 -tr {TRAINER} -p tiny"
+    assert evaluation["folds"][0]["command"] == f"nnUNetv2_train 1 2d 0 -tr {TRAINER} -p tiny -device cpu"
     assert evaluation["folds"][0]["device"] == "cpu"
     assert evaluation["folds"][0]["seconds"] > 0
     assert evaluation["model"]["network"] == "SFMANet"
@@ -235,3 +238,37 @@ def test_unfinished_model_is_reported_as_such_and_not_compared(model, tmp_path):
     assert "Fold 1 is not trained: run nnUNetv2_train 1 2d 1" in (tmp_path / "report.html").read_text()
     with pytest.raises(SystemExit, match="is not complete: Fold 1 is not trained"):
         main(["compare", str(model)])
+
+
+def test_the_exact_commands(model, tmp_path):
+    """With all options that were typed, and none of a fold that was never trained."""
+    typed = f"nnUNetv2_train 1 2d 0 -tr {TRAINER} -p tiny -pretrained_weights 'my weights.pth' -device cpu"
+    (model / "fold_0" / "training_command.json").write_text(json.dumps({"command": shlex.split(typed)}))
+    np.savez(model / "fold_0" / "validation" / "case_0.npz", probabilities=np.zeros((2, 1, 1, 1)))
+    shutil.rmtree(model / "fold_1")
+    main(ARGUMENTS)
+    commands = read_evaluation(model)["commands"]
+    settings = [*TINY_NETWORKS["sfmanet-narrow"], *SHORT_RECIPE, "training.num_epochs=2"]
+    plan = ["nnunet-sfma", "plan", "-d", "1", "--preset", "sfmanet-narrow", "-p", "nnUNetPlans", "--name", "tiny"]
+    assert commands[:3] == [
+        "nnUNetv2_plan_and_preprocess -d 1 -c 2d",
+        shlex.join([*plan, "--set", *settings]),
+        f"{typed} --npz",
+    ]
+    assert len(commands) == 4 and commands[3].startswith("nnunet-sfma evaluate")
+    main(["report", str(model / "evaluation"), "-o", str(tmp_path / "report.html")])
+    page = html.unescape((tmp_path / "report.html").read_text())
+    assert f"{typed} --npz" in page and "nnUNetv2_train 1 2d 1" not in page.split("Commands of")[1].split("</pre>")[0]
+
+
+@pytest.mark.parametrize("content", ["{", '{"command": ["rm", "-rf", "/", "x"]}', '{"command": "nnUNetv2_train"}'])
+def test_a_note_of_another_command_counts_for_nothing(model, content):
+    (model / "fold_0" / "training_command.json").write_text(content)
+    plans = json.loads((model / "plans.json").read_text())
+    (model / "plans.json").write_text(json.dumps({**plans, "made_by": ["rm", "-rf", "/"]}))
+    main(ARGUMENTS)
+    commands = read_evaluation(model)["commands"]
+    assert commands[:2] == [
+        "nnUNetv2_plan_and_preprocess -d 1 -c 2d",
+        f"nnUNetv2_train 1 2d 0 -tr {TRAINER} -p tiny -device cpu",
+    ]
