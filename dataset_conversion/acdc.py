@@ -59,10 +59,11 @@ def _add_patient(
         found.problems += [] if wanted else [f"{patient} has neither Info.cfg nor a ground truth"]
     else:
         wanted = [f"{patient}_frame{int(info[phase]):02d}" for phase in ("ED", "ES")]
+    needs_truth = part == "Training" or any(frame in truths for frame in wanted)
     for frame in wanted:
         if frame not in frames:
             found.problems.append(f"{frame} has no image")
-        elif frame not in truths and part == "Training":
+        elif frame not in truths and needs_truth:
             found.problems.append(f"{frame} has no ground truth")
         else:
             truth = truths.get(frame)

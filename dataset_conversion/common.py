@@ -61,7 +61,7 @@ def write_dataset(
 ) -> Path:
     """Check all cases and write them as ``nnUNet_raw/Dataset<id>_<name>``, completely or not at all.
 
-    If the dataset is there already, made from the same files with the same options, nothing is done.
+    If the dataset is there already, unchanged and made from the same files with the same options, nothing is done.
 
     Args:
         dataset_id: 1 to 999.

@@ -139,9 +139,13 @@ def planned_sentence(found: Found) -> str:
     Raises:
         UserError: if the header of an image that has to be read for it is damaged.
     """
-    training, test = (sum(map(found.count, cases)) for cases in (found.cases, found.test_cases))
-    some = "up to " if found.options.get("paper_slices") == "lesion" else ""
-    return f"Would write {some}{training} training and {some if test else ''}{test} test cases."
+    planned = _planned(found)
+    most = "up to " if found.options.get("paper_slices") == "lesion" else ""
+    return f"Would write {most}{planned['training']} training and {planned['test']} test cases."
+
+
+def _planned(found: Found) -> dict[str, int]:
+    return {"training": sum(map(found.count, found.cases)), "test": sum(map(found.count, found.test_cases))}
 
 
 def to_json(found: Found) -> str:
@@ -158,6 +162,7 @@ def to_json(found: Found) -> str:
         "notes": found.notes,
         "training_cases": [case.identifier for case in found.cases],
         "test_cases": [case.identifier for case in found.test_cases],
+        "would_write": None if found.all_problems else _planned(found),
     }
     return json.dumps(entries, indent=2)
 

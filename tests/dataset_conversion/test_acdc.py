@@ -141,6 +141,13 @@ def spoil(root, pattern, **forms):
         write_nifti(nifti(path)[0], path, **forms)
 
 
+def test_ground_truth_of_one_phase_alone_is_no_copy_without_ground_truth(source):
+    root = releases.build_acdc(source)
+    one(root, "patient101_frame14_gt*").unlink()
+    (problem,) = find(root).problems
+    assert "patient101_frame14 has no ground truth" in problem
+
+
 def test_headers_that_agree_are_not_noted(raw, source, provenance):
     target = convert(find(releases.build_acdc(source)), 501)
     assert all(entry["notes"] == [] for entry in provenance(target).values())

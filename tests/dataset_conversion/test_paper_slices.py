@@ -202,6 +202,8 @@ def test_empty_labels_are_counted_as_they_were_written(sliced, capsys):
 def test_dry_run_announces_slices(raw, tmp_path, build_isles, capsys, more, count):
     main(["convert", "isles2022", str(build_isles(tmp_path)), "--paper-slices", "--dry-run", *more])
     assert f"Would write {count} training and 0 test cases." in capsys.readouterr().out
+    main(["convert", "isles2022", str(tmp_path / "ISLES-2022"), "--paper-slices", "--dry-run", "--json", *more])
+    assert json.loads(capsys.readouterr().out)["would_write"] == {"training": 14, "test": 0}
 
 
 def test_slices_of_two_patients_get_a_fold_for_each(raw, tmp_path, build_isles, capsys):
