@@ -11,16 +11,18 @@ from nnunet_sfma import made_by
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.files import replace_text
 from nnunet_sfma.made_for import note_before_replacing
+from nnunet_sfma.nnunet_files import read_plans
 from nnunet_sfma.nnunet_folders import dataset_id, dataset_name, nnunet_folder
+from nnunet_sfma.planning.checks import PREPROCESSING_KEYS, check_configuration, check_name, refuse_not_finite
 from nnunet_sfma.planning.own_plans import CONFIGURATION, read_described, read_own_plans, resolved
 from nnunet_sfma.presets import Preset, load_preset, merge, nearest
+from nnunet_sfma.sentences import shortened
 
 if TYPE_CHECKING:
     from torch import nn
 
     from nnunet_sfma.planning.memory import MemoryEstimate
 
-PREPROCESSING_KEYS = ("spacing", "normalization_schemes")
 FITTED_KEYS = ("image_size",)
 CONFIGURATION_KEYS = ("batch_size", "patch_size", "batch_dice", *PREPROCESSING_KEYS)
 
@@ -83,9 +85,10 @@ def make_plans(
     from nnunet_sfma.trainers.pretrained import check_pretrained
 
     preset = load_preset(preset_name)
-    name = name or (f"{preset.name}-{slice_axis}" if slice_axis else preset.name)
+    if name is None:
+        name = f"{preset.name}-{slice_axis}" if slice_axis else preset.name
     folder = nnunet_folder("nnUNet_preprocessed") / dataset_name(dataset)
-    _check_name(name, base)
+    check_name(name, base)
     own = read_own_plans(folder, base)
     _check_gpu_memory(gpu_memory, settings)
     plans = plan_along(slice_axis, own, folder) if slice_axis else own
@@ -97,10 +100,11 @@ def make_plans(
     if any(configuration[key] != original[key] for key in PREPROCESSING_KEYS):
         configuration["data_identifier"] = f"{name}_{CONFIGURATION}"
     plans = {**plans, "plans_name": name, "configurations": {CONFIGURATION: configuration}}
-    _check_configuration(configuration, original)
+    check_configuration(configuration, original)
     configuration["architecture"] = fit_to_patch(block["architecture"], configuration["patch_size"])
     recipe = read_recipe(plans, CONFIGURATION)
     network = check_network(plans, CONFIGURATION)
+    refuse_not_finite(configuration["architecture"], settings)
     check_pretrained(network, recipe.pretrained)
     dataset_json = read_described(folder)
     try:
@@ -129,11 +133,6 @@ def make_plans(
     return PlansFile(path, name, preset.trainer, preprocess_because, replaced, tuple(notes))
 
 
-def _check_name(name: str, base: str) -> None:
-    if "__" in name or name in (base, "") or Path(name).name != name:
-        raise UserError(f"'{name}' cannot name these plans: use no slash, no '__', and not the name of the base plans.")
-
-
 def _own_architecture(original: dict, base: str) -> dict:
     from nnunet_sfma.trainers.complete_plans import is_nnunets_own
 
@@ -152,24 +151,27 @@ def _changes(settings: list[str], preset: Preset) -> dict:
     changes: dict[str, Any] = {"training": {}, "architecture": {"arch_kwargs": {}}, "configuration": {}}
     for setting in settings:
         key, separator, text = setting.partition("=")
+        said = f"--set {shortened(setting)}"
         if not separator:
-            raise UserError(f"--set {setting}: write KEY=VALUE, for instance training.num_epochs=100.")
+            raise UserError(f"{said}: write KEY=VALUE, for instance training.num_epochs=100.")
         if key not in known:
-            raise UserError(f"--set {setting}: there is no key '{key}'{nearest(key, known)}.")
+            raise UserError(f"{said}: there is no key '{shortened(key)}'{nearest(key, known)}.")
         block, _, leaf = key.rpartition(".")
         place = changes["architecture"]["arch_kwargs"] if block == "architecture" else changes[block or "configuration"]
-        place[leaf] = _value(text)
+        place[leaf] = _value(text, said)
         example = preset.architecture["arch_kwargs"].get(leaf)
         if block == "architecture" and type(example) in (bool, int) and type(place[leaf]) is not type(example):
-            raise UserError(f"--set {setting}: {key} is like {json.dumps(example)}.")
+            raise UserError(f"{said}: {key} is like {json.dumps(example)}.")
     return changes
 
 
-def _value(text: str) -> Any:
+def _value(text: str, said: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
+    except (ValueError, RecursionError):
+        raise UserError(f"{said}: that is too long a number or nested too deeply.") from None
 
 
 def _apply(preset: Preset, changes: dict) -> dict:
@@ -183,26 +185,6 @@ def _apply(preset: Preset, changes: dict) -> dict:
         if changes["training"].get(key, preset.training[key]) != preset.training[key]:
             changes["training"].setdefault(f"{key}_kwargs", {})
     return merge(blocks, changes)
-
-
-def _check_configuration(configuration: dict, original: dict) -> None:
-    batch, patch = configuration["batch_size"], configuration["patch_size"]
-    for key in ("batch_dice", *PREPROCESSING_KEYS):
-        if not _alike(configuration[key], original[key]):
-            raise UserError(f"{key} must look like {json.dumps(original[key])}, got {configuration[key]!r}.")
-    if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
-        raise UserError(f"batch_size must be a whole number from 1 on, got {batch!r}.")
-    sides = patch if isinstance(patch, list) else []
-    if len(sides) != 2 or not all(isinstance(side, int) and side >= 16 for side in sides):
-        raise UserError(f"patch_size must be two whole numbers of at least 16, such as [256,256], got {patch!r}.")
-
-
-def _alike(value: Any, example: Any) -> bool:
-    """Whether a value has the type of an example: true or false, a number, text, or a list of as many such entries."""
-    if isinstance(example, list):
-        return isinstance(value, list) and len(value) == len(example) and all(map(_alike, value, example))
-    number = isinstance(example, (int, float)) and not isinstance(example, bool)
-    return type(value) in (int, float) if number else type(value) is type(example)
 
 
 def _check_gpu_memory(gpu_memory: float | None, settings: list[str]) -> None:
@@ -263,9 +245,11 @@ def _with_absolute_path(training: dict) -> dict:
 def _write(path: Path, plans: dict, overwrite: bool, has_own_data: bool) -> bool:
     """Returns whether other plans of that name were replaced."""
     text = json.dumps(plans, indent=4) + "\n"
-    replaced = path.is_file() and not _holds(path, plans)
+    replaced = path.exists() and not _holds(path, plans)
     if replaced and not overwrite:
         raise UserError(f"{path} exists and differs: choose another --name, or --overwrite it.")
+    if replaced and not _is_of_ours(path):
+        raise UserError(f"{path} was not made by nnunet-sfma plan and is not replaced: choose another --name.")
     if replaced and has_own_data:
         note_before_replacing(path, plans, CONFIGURATION)
     replace_text(path, text)
@@ -275,7 +259,15 @@ def _write(path: Path, plans: dict, overwrite: bool, has_own_data: bool) -> bool
 def _holds(path: Path, plans: dict) -> bool:
     """Whether a file holds these plans, whatever made it."""
     try:
-        there = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
+        there = read_plans(path)
+    except UserError:
         return False
-    return isinstance(there, dict) and made_by.are_the_same(there, plans)
+    return made_by.are_the_same(there, plans)
+
+
+def _is_of_ours(path: Path) -> bool:
+    """Whether a file holds plans with a recipe, or is damaged; nnU-Net's own plans have none."""
+    try:
+        return any("training" in block for block in read_plans(path)["configurations"].values())
+    except UserError:
+        return path.is_file()

@@ -13,6 +13,7 @@ THREE_SIZES = {
     "maxItems": 3,
     "items": {"type": "number", "exclusiveMinimum": 0, "maximum": 10**6, "not": {"maximum": 0}},
 }
+TWO_SIZES = {**THREE_SIZES, "minItems": 2, "maxItems": 2}
 WHAT_IS_COPIED = {
     "required": [
         "transpose_backward",
@@ -31,10 +32,17 @@ WHAT_IS_COPIED = {
     },
 }
 WHAT_IS_PREPROCESSED = {
-    "required": ["data_identifier", "preprocessor_name", "batch_dice", "use_mask_for_norm"],
+    "required": [
+        "data_identifier",
+        "preprocessor_name",
+        "batch_dice",
+        "use_mask_for_norm",
+        "median_image_size_in_voxels",
+    ],
     "properties": {
         "patch_size": {"minItems": 2, "maxItems": 2},
         "spacing": {"minItems": 2, "maxItems": 2},
+        "median_image_size_in_voxels": TWO_SIZES,
         "normalization_schemes": {"minItems": 1},
     },
 }

@@ -12,10 +12,23 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.json_files import read_json
+from nnunet_sfma.nnunet_files import read_dataset_json
 from nnunet_sfma.nnunet_folders import nnunet_folder
+from nnunet_sfma.planning.own_plans import THREE_SIZES
 
 ARRAY_AXES = {"z": 0, "y": 1, "x": 2}
 DEFAULT_PLANS = "nnUNetPlans"
+SIZES = {**THREE_SIZES, "minItems": 2}
+FINGERPRINT = {
+    "type": "object",
+    "required": ["spacings", "shapes_after_crop", "foreground_intensity_properties_per_channel"],
+    "properties": {
+        "spacings": {"type": "array", "minItems": 1, "items": SIZES},
+        "shapes_after_crop": {"type": "array", "minItems": 1, "items": SIZES},
+        "foreground_intensity_properties_per_channel": {"type": "object"},
+    },
+}
 
 
 class SliceAxisPlanner(ExperimentPlanner):
@@ -107,7 +120,8 @@ def _check_sources(folder: Path) -> None:
         raise UserError(f"{fingerprint} does not exist: run nnUNetv2_extract_fingerprint -d {dataset_id} first.")
     if not raw.is_file():
         raise UserError(f"{raw} does not exist, and another slice axis is planned from raw data: put it back.")
-    if json.loads(raw.read_text()) != json.loads(planned.read_text()):
+    read_json(fingerprint, FINGERPRINT, advice=f"run nnUNetv2_extract_fingerprint -d {dataset_id} again")
+    if read_dataset_json(raw) != read_dataset_json(planned):
         raise UserError(
             f"{raw} has changed since nnU-Net planned: run nnUNetv2_plan_and_preprocess -d {dataset_id} -c 2d again."
         )
@@ -117,7 +131,17 @@ def _plan(axis: str, folder: Path) -> dict:
     try:
         with redirect_stdout(io.StringIO()):  # nnU-Net prints its configurations, 3D ones too
             plans = SliceAxisPlanner(folder.name, axis).plan_experiment()
-    except (AssertionError, OSError, StopIteration) as error:
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        OSError,
+        RuntimeError,
+        StopIteration,
+        TypeError,
+        ValueError,
+    ) as error:
         raise UserError(
             f"nnU-Net cannot plan {folder.name} with its raw images and splits_final.json as they are: see what "
             f"nnUNetv2_plan_experiment -d {folder.name[7:10]} says."

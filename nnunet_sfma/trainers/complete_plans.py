@@ -15,12 +15,20 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.json_files import check_content
+from nnunet_sfma.nnunet_files import ADVICE, CONFIGURATION
 from nnunet_sfma.presets import load_preset, preset_names
 from nnunet_sfma.sentences import shortened
 from nnunet_sfma.trainers.listed_networks import check_architecture
 from nnunet_sfma.trainers.recipe import Recipe
 
 NNUNETS_OWN_NETWORKS = "dynamic_network_architectures."
+OF_OURS = ("architecture", "training")
+TRAINED_WITH = {
+    "type": "object",
+    "required": ["patch_size", "batch_size", "spacing"],
+    "properties": {key: value for key, value in CONFIGURATION["properties"].items() if key not in OF_OURS},
+}
 TIMES_TO_READ, SECONDS_TO_WRITE = 5, 0.3
 
 
@@ -55,10 +63,13 @@ def complete_plans(plans: dict, configuration: str, preset_name: str, model_fold
         )
     try:
         resolved = PlansManager(plans).get_configuration(configuration).configuration
-    except KeyError as error:  # nnU-Net takes a configuration without an architecture for one of its older releases
+    # nnU-Net takes a configuration without an architecture for one of its older releases
+    except (KeyError, RecursionError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
             f"The plans '{plans['plans_name']}', configuration '{configuration}', are incomplete: make them again."
         ) from error
+    source, within = f"The plans file '{plans['plans_name']}'", f"configurations.{configuration}"
+    check_content(resolved, TRAINED_WITH, source=source, within=within, advice=ADVICE)
     _refuse_what_is_not_2d(resolved, configuration)
     preset = load_preset(preset_name)
     if "training" not in resolved:

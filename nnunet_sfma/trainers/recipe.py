@@ -1,6 +1,5 @@
 """The ``training`` block of a plan as a typed recipe: length, optimiser, schedule, loss weights and precision."""
 
-import inspect
 import math
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
@@ -13,6 +12,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from nnunet_sfma.networks.quiet_timm import timm
 from nnunet_sfma.presets import nearest
+from nnunet_sfma.sentences import shortened
+from nnunet_sfma.trainers.keyword_arguments import check_keywords
 
 TYPE_NAMES = {
     int: "a whole number",
@@ -23,6 +24,15 @@ TYPE_NAMES = {
     type(None): "null",
 }
 WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+LARGEST_NUMBER = 10**9
+LARGEST = {
+    "oversample_foreground": 1.0,
+    "initial_lr": 1e3,
+    "weight_decay": 1e3,
+    "gradient_clip": 1e30,
+    "seed": 2**63 - 1,
+}
+"""Beyond lies nothing but a slip; ``LARGEST_NUMBER`` for what is not named."""
 OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW, "SGD": torch.optim.SGD}
 
 
@@ -95,11 +105,11 @@ class Recipe:
             ValueError: if a key is missing, unknown or has a value it cannot take; the sentence names it.
         """
         if not isinstance(training, dict):
-            raise ValueError(f"the training block must be an object, got {training!r}")
+            raise ValueError(f"the training block must be an object, got {shortened(repr(training))}")
         known = [field.name for field in fields(cls)]
         for key in training:
             if key not in known:
-                raise ValueError(f"the training block has an unknown key '{key}'{nearest(key, known)}")
+                raise ValueError(f"the training block has an unknown key '{shortened(key)}'{nearest(key, known)}")
         missing = [field.name for field in fields(cls) if field.default is MISSING and field.name not in training]
         if missing:
             raise ValueError(f"the training block lacks {', '.join(missing)}")
@@ -110,10 +120,12 @@ class Recipe:
         if training["pretrained"] not in ("imagenet", "none") and not is_weights_file(training["pretrained"]):
             raise ValueError(
                 f"training.pretrained must be imagenet, none or a file that ends in {', '.join(WEIGHTS_SUFFIXES)}, "
-                f"got {training['pretrained']!r}"
+                f"got {shortened(repr(training['pretrained']))}"
             )
-        _check_keywords("optimizer", training, OPTIMIZERS[training["optimizer"]])
-        _check_keywords("lr_schedule", training, ReduceLROnPlateau if training["lr_schedule"] == "plateau" else None)
+        optimizer, schedule = training["optimizer"], training["lr_schedule"]
+        check_keywords("optimizer_kwargs", training["optimizer_kwargs"], optimizer, OPTIMIZERS[optimizer])
+        plateau = ReduceLROnPlateau if schedule == "plateau" else None
+        check_keywords("lr_schedule_kwargs", training["lr_schedule_kwargs"], schedule, plateau)
         return cls(**training)
 
     @property
@@ -225,24 +237,12 @@ def _check(name: str, value: Any, annotation: Any) -> None:
         allowed_types = ()
     if value not in [o for o in options if isinstance(o, str)] and not isinstance(value, allowed_types):
         wanted = " or ".join(TYPE_NAMES.get(option, f"'{option}'") for option in options)
-        raise ValueError(f"training.{name} must be {wanted}, got {value!r}")
+        raise ValueError(f"training.{name} must be {wanted}, got {shortened(repr(value))}")
     if isinstance(value, (int, float)) and not isinstance(value, bool) and not _in_range(name, value):
-        raise ValueError(f"training.{name} is out of range: {value!r}")
-
-
-def _check_keywords(name: str, training: dict, function: Callable | None) -> None:
-    """Refuse entries of ``<name>_kwargs`` that the named optimiser or schedule does not take from a recipe."""
-    taken = inspect.signature(function).parameters if function else {}
-    known = [key for key in taken if key not in ("params", "lr", "weight_decay", "optimizer", "mode")]
-    for key in training[f"{name}_kwargs"]:
-        if key not in known:
-            hint = nearest(key, known) if known else " (it takes none)"
-            raise ValueError(f"training.{name}_kwargs has '{key}', which {training[name]} does not take{hint}")
+        raise ValueError(f"training.{name} is out of range: {shortened(repr(value))}")
 
 
 def _in_range(name: str, value: float) -> bool:
-    if not math.isfinite(value) or value < 0:
+    if not 0 <= value <= LARGEST.get(name, LARGEST_NUMBER):  # NaN is not, either
         return False
-    if name == "oversample_foreground":
-        return value <= 1
-    return value > 0 or name in ("weight_decay", "dice_weight", "ce_weight", "seed")
+    return value > 0 or name in ("weight_decay", "dice_weight", "ce_weight", "seed", "oversample_foreground")
