@@ -117,7 +117,7 @@ def set_to(value: str, preset: str = "sfmanet") -> list[str]:
                 ("spacing=[500,1]", "leaves no usable slices"),
                 ('normalization_schemes=["Nonsense"]', "nnU-Net has no normalisation 'Nonsense'"),
                 ('normalization_schemes=[["ZScoreNormalization"]]', "normalization_schemes must look like"),
-                ("architecture.sgu_threshold=NaN", "finite|sgu_threshold"),
+                ("architecture.sgu_threshold=NaN", "threshold lies between 0 and 1, got nan"),
                 ("architecture.sgu_threshold=1e40", "sgu_threshold cannot be 1e.40"),
                 ('architecture.features_per_stage={"a":[1]}', "does not fit SFMANet"),
             )
