@@ -21,12 +21,14 @@ class Content(NamedTuple):
         extras: further label maps to keep beside the dataset, by kind; ``instances`` go to ``instancesTr`` or
             ``instancesTs``. nnU-Net does not read them.
         notes: what was put right on the way, a sentence each, for provenance and for the closing message.
+        original_size: width and height of a picture that was resized, for provenance.
     """
 
     images: Sequence[sitk.Image]
     label: sitk.Image | None = None
     extras: Mapping[str, sitk.Image] = MappingProxyType({})
     notes: Sequence[str] = ()
+    original_size: tuple[int, int] | None = None
 
 
 class Piece(NamedTuple):

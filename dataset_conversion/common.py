@@ -135,6 +135,7 @@ class _Written:
         foreground: how much is labelled: cubic millimetres, or pixels of a picture; None without a label.
         axes: the order of a volume's axes; None for a picture.
         grid: of the volume that was cut.
+        original_size: width and height of the picture that was resized.
         sha256: by source file.
         written: checksums of the files that were written, by path in the data set.
     """
@@ -147,6 +148,7 @@ class _Written:
     axes: str | None
     notes: list[str]
     grid: dict | None
+    original_size: tuple[int, int] | None
     sha256: dict[Path, str]
     written: dict[str, str]
 
@@ -256,6 +258,7 @@ def _write_case(spec: _Spec, case: Case, split: str) -> _Written | Refused:
         axes=order_of_axes(content.images[0]),
         notes=list(content.notes),
         grid=describe_grid(content.images[0]) if spec.cut else None,
+        original_size=content.original_size,
         sha256={path: sha256(path) for path in case.sources},
         written={path.relative_to(spec.folder).as_posix(): sha256(path) for path in paths},
     )
@@ -400,6 +403,8 @@ def _case_entry(written: _Written, root: Path | None) -> dict:
         "sha256": {path.absolute().relative_to(root).as_posix(): digest for path, digest in written.sha256.items()},
         "notes": written.notes,
     }
+    if written.original_size:
+        entry["original_size"] = list(written.original_size)
     return {**entry, "slices": written.identifiers, "grid": written.grid} if written.grid else entry
 
 

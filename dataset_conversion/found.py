@@ -24,6 +24,7 @@ class Found:
         problems: what keeps it from being converted, a clause each that names file and remedy.
         notes: what the user should know, a sentence each.
         options: how it is to be converted, for provenance.
+        resized: how images are resized, for dataset.json, from which ``nnunet-sfma predict`` knows it; None if not.
         count: how many nnU-Net cases will come of a case, or may come at most; read from its header.
         cases: for training.
         test_cases: never part of a training fold.
@@ -42,6 +43,7 @@ class Found:
     options: dict = field(default_factory=dict)
     count: Callable[[Case], int] = lambda case: 1
     file_ending: str = ".nii.gz"
+    resized: dict | None = None
 
     @property
     def counts(self) -> dict[str, tuple[int, int]]:
@@ -112,7 +114,7 @@ def convert(
         overwrite=overwrite,
         processes=processes,
         provenance={"release": found.release.name, "layout": found.layout, **found.options},
-        about=found.release.about,
+        about={**found.release.about, **({"resized": found.resized} if found.resized else {})},
         file_ending=found.file_ending,
         cut=cut,
         command=command,

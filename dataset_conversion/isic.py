@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
-from PIL import Image
 
 from dataset_conversion.cases import Case, Content
 from dataset_conversion.found import Found
 from dataset_conversion.masks import mask_of_picture
-from dataset_conversion.pictures import as_rgb, check_same_size, open_picture, to_rgb_image
+from dataset_conversion.pictures import as_rgb, check_same_size, open_picture
 from dataset_conversion.release import Release
 from dataset_conversion.release_files import by_key, in_pairs, list_files, nothing_found, only_one
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.picture_size import resize_mask, resize_picture
 
 LARGEST_SIZE = 8192
 """Above that of any photograph of the challenges."""
@@ -66,6 +66,7 @@ def find_challenge(challenge: Challenge, source: Path, size: int = 256) -> Found
         dict(challenge.release.label_maps["lesion"]),
         options={"size": size, "resampling": "image: box (area), mask: nearest"} if size else {"size": 0},
         file_ending=".png",
+        resized={"size": [size, size], "image": "box", "label": "nearest"} if size else None,
     )
     images, image_parts = _in_folders(files, challenge.images, r"(ISIC_\d{7})\.jpe?g", found.problems)
     masks, _ = _in_folders(files, challenge.masks, r"(ISIC_\d{7})_segmentation\.png", found.problems)
@@ -99,9 +100,9 @@ def _part(path: Path, folder: re.Pattern) -> str | None:
 def _load(image_path: Path, mask_path: Path, size: int) -> Content:
     picture, mask = open_picture(image_path), open_picture(mask_path)
     check_same_size(picture, image_path, mask, mask_path)
-    picture = as_rgb(picture)
+    pixels = np.asarray(as_rgb(picture))
     label, notes = mask_of_picture(mask, mask_path)
     if size:
-        picture = picture.resize((size, size), Image.Resampling.BOX)
-        label = np.asarray(Image.fromarray(label).resize((size, size), Image.Resampling.NEAREST))
-    return Content([to_rgb_image(picture)], sitk.GetImageFromArray(label), notes=notes)
+        pixels, label = resize_picture(pixels, (size, size)), resize_mask(label, (size, size))
+    images = [sitk.GetImageFromArray(pixels, isVector=True)]
+    return Content(images, sitk.GetImageFromArray(label), notes=notes, original_size=picture.size if size else None)

@@ -42,6 +42,7 @@ def prepare(found: Found, slices: str) -> "partial[Iterator[Piece]]":
     found.dataset_name += f"_slices{SIZE}" + ("_lesion" if slices == "lesion" else "")
     found.count = number_of_slices
     found.options |= {"paper_slices": slices, "axis": "x", "size": SIZE, "resampling": RESAMPLING}
+    found.resized = {"size": [SIZE, SIZE], "slices_along": "x", "image": "linear", "label": "nearest"}
     if slices == "lesion":
         found.notes.append(CHOSEN_BY_LABEL)
     return partial(cut, slices=slices)

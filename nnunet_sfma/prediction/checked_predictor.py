@@ -10,6 +10,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.prediction.reading import read_cases
+from nnunet_sfma.prediction.resized import ResizingPlans, how_resized
 from nnunet_sfma.trainers.checkpoint_reader import DamagedCheckpointError, read_checkpoint
 from nnunet_sfma.trainers.checkpoints import FINAL
 
@@ -30,7 +31,7 @@ class CheckedPredictor(nnUNetPredictor):
     def initialize_from_trained_model_folder(
         self, model_training_output_dir: str, use_folds: Sequence[int | str], checkpoint_name: str = FINAL
     ) -> None:
-        """Load the checkpoints of a model's folds.
+        """Load the checkpoints of a model's folds; images are read at the size of those that it was trained on.
 
         nnU-Net compares no checksums and runs what a checkpoint names. What has been read before with both looked at is
         safe to be loaded by it.
@@ -45,6 +46,10 @@ class CheckedPredictor(nnUNetPredictor):
             except DamagedCheckpointError as error:
                 raise UserError(f"{path} cannot be loaded ({error}): restore it, or train that fold again.") from None
         super().initialize_from_trained_model_folder(model_training_output_dir, use_folds, checkpoint_name)
+        plans = self.plans_manager.plans
+        resized = how_resized(self.dataset_json, plans["dataset_name"])
+        if resized:
+            self.plans_manager = ResizingPlans(plans, resized)
 
     def _internal_get_data_iterator_from_lists_of_filenames(
         self,

@@ -68,6 +68,8 @@ def read_images(files: Sequence[str | Path], plans: PlansManager) -> tuple[np.nd
     """
     try:
         image, properties = plans.image_reader_writer_class().read_images([str(file) for file in files])
+    except UnusableImageError:
+        raise
     except Exception as error:  # every library behind nnU-Net's readers has its own
         raise UnusableImageError(f"{_names(files)} cannot be read ({last_line(error)})") from error
     for channel, voxels in enumerate(image):

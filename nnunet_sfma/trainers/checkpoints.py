@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.sentences import first_line
-from nnunet_sfma.trainers.checkpoint_reader import DamagedCheckpointError, read_checkpoint, read_facts
+from nnunet_sfma.trainers.checkpoint_reader import DamagedCheckpointError, find_damaged, read_checkpoint, read_facts
 
 FINAL = "checkpoint_final.pth"
 LATEST = "checkpoint_latest.pth"
@@ -106,7 +106,7 @@ def set_aside_damaged(folder: Path) -> list[str]:
 def _is_whole_archive(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
+            return find_damaged(archive) is None
     except (zipfile.BadZipFile, zlib.error, EOFError):
         return False
 

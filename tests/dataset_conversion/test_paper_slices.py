@@ -185,6 +185,8 @@ def test_command_names_slices_and_resampling(raw, tmp_path, build_isles):
     folder = raw / "Dataset006_ISLES2022_slices256"
     options = json.loads((folder / "provenance.json").read_text())["options"]
     assert options["axis"] == "x" and options["size"] == 256 and "nearest" in options["resampling"]
+    resized = json.loads((folder / "dataset.json").read_text())["resized"]  # from which predict knows it
+    assert resized["size"] == [256, 256] and resized["slices_along"] == "x"
     assert len(list((folder / "labelsTr").iterdir())) == 14
 
 

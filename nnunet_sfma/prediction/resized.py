@@ -1,0 +1,164 @@
+"""Models of images that their conversion resized: prediction resizes in the same way, and back.
+
+The conversion writes ``resized`` into dataset.json, which nnU-Net copies to the models; older conversions wrote it into
+the provenance of the raw data set alone.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_sfma.json_files import check_content, read_json
+from nnunet_sfma.picture_size import resize_mask, resize_picture, resize_probabilities
+from nnunet_sfma.prediction.reading import UnusableImageError
+
+SIDE = {"type": "integer", "minimum": 1, "maximum": 8192}
+RESIZED = {
+    "type": "object",
+    "required": ["size"],
+    "properties": {
+        "size": {"type": "array", "items": SIDE, "minItems": 2, "maxItems": 2},
+        "slices_along": {"enum": ["x"]},
+    },
+}
+PROVENANCE = {
+    "type": "object",
+    "properties": {
+        "options": {"type": "object", "properties": {"size": {"type": "integer"}, "axis": {"type": "string"}}},
+    },
+}
+
+
+@dataclass(frozen=True)
+class Resized:
+    """How the images of a data set were resized.
+
+    Attributes:
+        size: rows and columns.
+        slices_along: the axis of the volumes that slices were cut along; None for pictures.
+    """
+
+    size: tuple[int, int]
+    slices_along: str | None = None
+
+
+def how_resized(dataset_json: dict, dataset_name: str) -> Resized | None:
+    """Return how the images that a model was trained on were resized; None if they were not, as far as is known.
+
+    Args:
+        dataset_json: of the model.
+        dataset_name: to look for in ``nnUNet_raw``, if that is set.
+
+    Raises:
+        UserError: if what dataset.json or provenance.json says of it is damaged.
+    """
+    entry = dataset_json["resized"] if "resized" in dataset_json else _from_provenance(dataset_name)
+    if entry is None:
+        return None
+    check_content(entry, RESIZED, source=f"dataset.json of the model of {dataset_name}", within="resized")
+    return Resized(tuple(entry["size"]), entry.get("slices_along"))
+
+
+def _from_provenance(dataset_name: str) -> dict | None:
+    path = Path(os.environ.get("nnUNet_raw", ""), dataset_name, "provenance.json")
+    if not os.environ.get("nnUNet_raw") or not path.is_file():
+        return None
+    options = read_json(path, PROVENANCE).get("options", {})
+    if not options.get("size") or "resampling" not in options:
+        return None
+    along = {"slices_along": options["axis"]} if "axis" in options else {}
+    return {"size": [options["size"]] * 2, **along}
+
+
+class ResizingPlans(PlansManager):
+    """Plans of a model of resized images: what reads and writes them, for nnU-Net's predictor, resizes."""
+
+    def __init__(self, plans: dict, resized: Resized):
+        super().__init__(plans)
+        self.resized = resized
+
+    @property
+    def image_reader_writer_class(self) -> partial:
+        """Makes the reader of the plans, with the resizing around it."""
+        kind = SliceIO if self.resized.slices_along else PictureIO
+        return partial(kind, super().image_reader_writer_class, self.resized)
+
+
+class PictureIO(BaseReaderWriter):
+    """Reads pictures of any size at the size of the model, and writes their masks at the size of the picture."""
+
+    def __init__(self, reader: type[BaseReaderWriter], resized: Resized):
+        self.reader, self.resized = reader(), resized
+
+    def read_images(self, image_fnames: Sequence[str]) -> tuple[np.ndarray, dict]:
+        """nnU-Net's image (C, 1, H, W) of the model's size."""
+        image, properties = self.reader.read_images(image_fnames)
+        size = image.shape[2:]
+        if size == self.resized.size:
+            return image, properties
+        resized = [resize_picture(_as_bytes(channel[0]), self.resized.size) for channel in image]
+        return np.stack(resized)[:, None].astype(np.float32), {**properties, "size_of_picture": size}
+
+    def read_seg(self, seg_fname: str) -> tuple[np.ndarray, dict]:
+        """A label map as it is."""
+        return self.reader.read_seg(seg_fname)
+
+    def write_seg(self, seg: np.ndarray, output_fname: str, properties: dict) -> None:
+        """Write a label map (1, H, W), and resize the probabilities that nnU-Net wrote beside it."""
+        size = properties.get("size_of_picture")
+        if size:
+            _resize_probabilities(Path(output_fname).with_suffix(".npz"), seg.shape[1:], size)
+            seg = resize_mask(seg[0], size)[None]
+        self.reader.write_seg(seg, output_fname, properties)
+
+
+class SliceIO(BaseReaderWriter):
+    """Reads slices of the model's size alone: how a volume is cut is not for prediction to decide."""
+
+    def __init__(self, reader: type[BaseReaderWriter], resized: Resized):
+        self.reader, self.resized = reader(), resized
+
+    def read_images(self, image_fnames: Sequence[str]) -> tuple[np.ndarray, dict]:
+        """nnU-Net's image (C, 1, H, W).
+
+        Raises:
+            UnusableImageError: if it is of another size.
+        """
+        image, properties = self.reader.read_images(image_fnames)
+        if image.shape[1:] != (1, *self.resized.size):
+            found, (rows, columns) = " x ".join(map(str, image.shape[:0:-1])), self.resized.size
+            raise UnusableImageError(
+                f"{image_fnames[0]} has {found} voxels, and the model was trained on slices along "
+                f"{self.resized.slices_along.upper()} of {columns} x {rows} (cut it with nnunet-sfma convert "
+                "--paper-slices, and put the predictions back with nnunet-sfma stack)"
+            )
+        return image, properties
+
+    def read_seg(self, seg_fname: str) -> tuple[np.ndarray, dict]:
+        """A label map as it is."""
+        return self.reader.read_seg(seg_fname)
+
+    def write_seg(self, seg: np.ndarray, output_fname: str, properties: dict) -> None:
+        """Write a label map."""
+        self.reader.write_seg(seg, output_fname, properties)
+
+
+def _as_bytes(channel: np.ndarray) -> np.ndarray:
+    """A channel of a picture of 8 bits, which nnU-Net reads as floats, as the conversion has it; others as they are."""
+    narrow = channel.astype(np.uint8)
+    return narrow if (narrow == channel).all() else channel
+
+
+def _resize_probabilities(path: Path, from_size: Sequence[int], size: Sequence[int]) -> None:
+    if not path.is_file():
+        return
+    probabilities = np.load(path)["probabilities"]
+    if probabilities.shape[2:] == tuple(from_size):
+        resized = np.stack([resize_probabilities(of_class[0], size) for of_class in probabilities])
+        np.savez_compressed(path, probabilities=resized[:, None])

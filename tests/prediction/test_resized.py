@@ -1,0 +1,156 @@
+"""Models of images that the conversion resized: a photograph in, a mask of its size out."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from nnunet_sfma.cli import main as nnunet_sfma
+from nnunet_sfma.prediction.__main__ import main
+from tests.conftest import TINY_NETWORKS, Workspace, plan_and_preprocess
+from tests.prediction.conftest import PLANS, TRAINER, copy_images, copy_model
+
+DATASET, SIZE = "Dataset007_ISIC2017", 32
+PARTS = {"Training": 5, "Validation": 1, "Test_v2": 1}
+PHOTOGRAPH = "ISIC_0000006"
+RECIPE = ["training.num_epochs=1", "training.iterations_per_epoch=25", "training.val_iterations_per_epoch=1"]
+SETTINGS = [*TINY_NETWORKS["sfmanet-narrow"], *RECIPE, "training.initial_lr=0.01", "batch_size=4"]
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A model of ISIC's photographs, made-up ones of 128 x 96, at 32 x 32, and the release beside its folders."""
+    from nnunetv2.run.run_training import get_trainer_from_args
+
+    workspace = Workspace(tmp_path_factory.mktemp("photographs"))
+    for folder in workspace.environment.values():
+        Path(folder).mkdir()
+    _write_release(workspace.root / "release")
+    with pytest.MonkeyPatch.context() as patch:
+        workspace.point_to_it(patch)
+        patch.setenv("nnUNet_n_proc_DA", "1")
+        release = str(workspace.root / "release")
+        nnunet_sfma(["convert", "isic2017", release, "-d", "7", "--size", str(SIZE), "-np", "1"])
+        plan_and_preprocess([7])
+        nnunet_sfma(["plan", "-d", "7", "--preset", "sfmanet-narrow", "--name", PLANS, "-np", "1", "--set", *SETTINGS])
+        patch.setenv("nnUNet_n_proc_DA", "0")
+        torch.manual_seed(0)
+        np.random.seed(0)
+        get_trainer_from_args("7", "2d", "all", TRAINER, PLANS, False, torch.device("cpu")).run_training()
+    return workspace
+
+
+@pytest.fixture
+def model(photographs: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the model."""
+    for name, value in {**photographs.environment, "nnUNet_npp": "0", "nnUNet_nps": "0"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    shutil.copytree(photographs.results, tmp_path / "results")
+    return tmp_path / "results" / DATASET / f"{TRAINER}__{PLANS}__2d"
+
+
+@pytest.fixture
+def images(photographs: Workspace, tmp_path: Path) -> Path:
+    """A photograph of the test part as it is, and as the conversion resized it."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    Image.open(next(photographs.root.rglob(f"{PHOTOGRAPH}.jpg"))).save(folder / "large_0000.png")
+    shutil.copy(photographs.raw / DATASET / "imagesTs" / f"{PHOTOGRAPH}_0000.png", folder / "small_0000.png")
+    return folder
+
+
+def predict(images: Path, *more: str) -> dict[str, np.ndarray]:
+    out = images.parent / "out"
+    which = ["-d", DATASET, "-tr", TRAINER, "-p", PLANS, "-c", "2d", "-f", "all", "-device", "cpu"]
+    main([*which, "-i", str(images), "-o", str(out), *more])
+    return {path.stem: np.asarray(Image.open(path)) for path in out.glob("*.png")}
+
+
+def enlarged(small: np.ndarray) -> np.ndarray:
+    """From 32 x 32 to 96 x 128, in which the nearest neighbour is plain."""
+    return small.repeat(3, axis=0).repeat(4, axis=1)
+
+
+def test_photograph_is_predicted_as_the_conversion_has_it(photographs: Workspace, model: Path, images: Path):
+    found = predict(images, "--save_probabilities")
+    assert found["small"].shape == (SIZE, SIZE) and found["large"].shape == (96, 128)
+    np.testing.assert_array_equal(found["large"], enlarged(found["small"]))
+    lesion = np.asarray(Image.open(next(photographs.root.rglob(f"{PHOTOGRAPH}_segmentation.png")))) > 127
+    assert 2 * (found["large"] & lesion).sum() / (found["large"].sum() + lesion.sum()) > 0.8
+    small, large = (np.load(images.parent / "out" / f"{name}.npz")["probabilities"] for name in ("small", "large"))
+    assert small.shape == (2, 1, SIZE, SIZE) and large.shape == (2, 1, 96, 128)
+    np.testing.assert_allclose(large.sum(0), 1, atol=1e-3)
+    assert np.abs(large[1, 0] - enlarged(small[1, 0])).mean() < 0.05
+
+
+def test_nnunet_takes_what_is_known_of_the_resizing_along(photographs: Workspace, model: Path):
+    assert json.loads((model / "dataset.json").read_text())["resized"]["size"] == [SIZE, SIZE]
+    provenance = json.loads((photographs.raw / DATASET / "provenance.json").read_text())
+    assert provenance["cases"][PHOTOGRAPH]["original_size"] == [128, 96]
+
+
+def test_conversion_of_an_earlier_version_is_known_by_its_provenance(
+    model: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path = model / "dataset.json"
+    description = json.loads(path.read_text())
+    del description["resized"]
+    path.write_text(json.dumps(description))
+    found = predict(images)
+    np.testing.assert_array_equal(found["large"], enlarged(found["small"]))
+    monkeypatch.delenv("nnUNet_raw")
+    assert (predict(images)["large"] != enlarged(found["small"])).any()
+
+
+def test_predict_resizes(model: Path, images: Path):
+    out = images.parent / "predicted"
+    which = ["-d", DATASET, "-tr", TRAINER, "-p", PLANS, "-f", "all", "-device", "cpu", "-np", "1"]
+    nnunet_sfma(["predict", *which, "-i", str(images), "-o", str(out)])
+    small, large = (np.asarray(Image.open(out / f"{name}.png")) for name in ("small", "large"))
+    assert small.any()
+    np.testing.assert_array_equal(large, enlarged(small))
+
+
+@pytest.mark.parametrize("resized", [3, {}, {"size": [0, 32]}, {"size": [32, 32], "slices_along": "w"}])
+def test_damaged_entry_is_named(model: Path, images: Path, resized: object):
+    path = model / "dataset.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "resized": resized}))
+    with pytest.raises(SystemExit, match=r"^dataset.json of the model of Dataset007_ISIC2017 is damaged \(resized"):
+        predict(images)
+
+
+def test_volume_is_not_a_slice(trained: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A model of paper slices is not given volumes, whose slices would be along another axis."""
+    model = copy_model(trained, tmp_path / "results")
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    path = model / "dataset.json"
+    resized = {"size": [40, 32], "slices_along": "x"}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "resized": resized}))
+    images = copy_images(trained, tmp_path / "images")
+    which = ["-d", trained.regions, "-tr", TRAINER, "-p", PLANS, "-c", "2d", "-f", "0", "-device", "cpu"]
+    with pytest.raises(SystemExit, match="larger_0000.nii.gz has 40 x 70 x 2 voxels, .* along X of 32 x 40 .cut it"):
+        main([*which, "-i", str(images), "-o", str(tmp_path / "out")])
+    assert [path.name for path in (tmp_path / "out").glob("*.nii.gz")] == ["as_large.nii.gz"]
+
+
+def _write_release(folder: Path) -> None:
+    """Skin with a dark lesion, as ISIC 2017 lays out its photographs."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.indices((96, 128))
+    number = 0
+    for part, cases in PARTS.items():
+        data, truth = folder / f"ISIC-2017_{part}_Data", folder / f"ISIC-2017_{part}_Part1_GroundTruth"
+        data.mkdir(parents=True)
+        truth.mkdir()
+        for _ in range(cases):
+            centre, radius = rng.uniform((35, 45), (60, 80)), rng.uniform(16, 28)
+            lesion = (rows - centre[0]) ** 2 + (columns - centre[1]) ** 2 < radius**2
+            skin = np.where(lesion[..., None], (90, 50, 40), (220, 180, 160)) + rng.normal(0, 12, (96, 128, 1))
+            Image.fromarray(skin.clip(0, 255).astype(np.uint8)).save(data / f"ISIC_{number:07d}.jpg", quality=95)
+            Image.fromarray(255 * lesion.astype(np.uint8)).save(truth / f"ISIC_{number:07d}_segmentation.png")
+            number += 1
