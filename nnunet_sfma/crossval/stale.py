@@ -31,13 +31,13 @@ def refuse_stale(models: Sequence[Model], folds: Sequence[int]) -> None:
         facts = {fold: newest_facts(_folder(model, fold)) for fold in folds if _is_begun(model, fold)}
         for fold, known in facts.items():
             _refuse_other_cases(model, fold, known)
-            if known:
-                _refuse_changes(_folder(model, fold), known["init_args"]["plans"], model)
-        # a checkpoint that cannot be read will be set aside, and not every one tells of the split
+            if plans := _plans_of(known):
+                _refuse_changes(_folder(model, fold), plans, model)
+        # a checkpoint that cannot be read will be set aside, and not every one tells of split and plans
         without_cases = [fold for fold, known in facts.items() if kept_cases(known) is None]
         if without_cases:
             _refuse_another_split(model, without_cases)
-        if None in facts.values():
+        if not all(_plans_of(known) for known in facts.values()):
             _refuse_other_plans(model)
         if facts and (model.folder / "plans.json").is_file():
             _refuse_changes(model.folder / "plans.json", read_plans(model.folder / "plans.json"), model)
@@ -60,6 +60,10 @@ def _validated(folder: Path, ending: str) -> list[str]:
 
 def _folder(model: Model, fold: int | str) -> Path:
     return model.folder / f"fold_{fold}"
+
+
+def _plans_of(facts: dict | None) -> dict | None:
+    return facts.get("init_args", {}).get("plans") if facts else None
 
 
 def _refuse_other_cases(model: Model, fold: int, facts: dict | None) -> None:

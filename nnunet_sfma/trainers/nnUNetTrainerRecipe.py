@@ -535,7 +535,9 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         refuse_what_cannot_continue(changes, folder)
         self.changes, self.history = changes, list(kept["history"]) if kept else []
         if changes:
-            self.print_to_log_file(f"The plans were changed since epoch {epoch}: {describe(changes)}.")
+            self.print_to_log_file(
+                f"Continuing after epoch {epoch} with plans that differ from those before: {describe(changes)}."
+            )
             self.history.append({"epoch": epoch, "changes": changes})
 
     def _save_new_best(self) -> None:

@@ -63,8 +63,9 @@ def refuse_other_validation(folder: Path, kept: dict | None, predicted: Sequence
     Raises:
         UserError: if there are such cases; the sentence names them.
     """
-    validation = _logged_validation(folder) if kept is None else kept["validation"]
-    strangers = sorted(set(predicted) - set(validation)) if validation else []
+    validation = kept["validation"] if kept else _logged_validation(folder)
+    is_known = kept or len(validation) in {number for _, number in _logged_numbers(folder)}
+    strangers = sorted(set(predicted) - set(validation)) if is_known else []
     trained = sorted(set(strangers) & set(kept["training"])) if kept else []
     if strangers:
         which = f"{first_few(trained)}, on which it was trained" if trained else f"{first_few(strangers)}, unlike then"
@@ -86,18 +87,21 @@ def _moved(kept: dict, now: dict) -> str:
 
 def _logged_otherwise(folder: Path, now: dict) -> str | None:
     numbers = len(now["training"]), len(now["validation"])
-    for text in _training_logs(folder):
-        for logged in NUMBERS.findall(text):
-            if tuple(map(int, logged)) != numbers:
-                then = "{} training and {} validation cases".format(*logged)
-                return f"its log tells of {then}, the split has {numbers[0]} and {numbers[1]}"
-    strangers = sorted(set(_logged_validation(folder)) - set(now["validation"]))
+    for then in sorted(_logged_numbers(folder) - {numbers}):
+        logged = "{} training and {} validation cases".format(*then)
+        return f"its log tells of {logged}, the split has {numbers[0]} and {numbers[1]}"
+    strangers = sorted(_logged_validation(folder) - set(now["validation"]))
     return f"its log tells that {first_few(strangers)} were validated" if strangers else None
 
 
-def _logged_validation(folder: Path) -> list[str]:
-    """The cases that were validated right after the training, by its log."""
-    return [case for text in _training_logs(folder) for case in PREDICTED.findall(text)]
+def _logged_validation(folder: Path) -> set[str]:
+    """The cases that were validated right after the training, by its log; not all of them if it was killed there."""
+    return {case for text in _training_logs(folder) for case in PREDICTED.findall(text)}
+
+
+def _logged_numbers(folder: Path) -> set[tuple[int, int]]:
+    """How many training and validation cases the fold had, by the logs of its training."""
+    return {(int(one), int(other)) for text in _training_logs(folder) for one, other in NUMBERS.findall(text)}
 
 
 def _training_logs(folder: Path) -> list[str]:

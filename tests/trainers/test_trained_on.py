@@ -152,10 +152,15 @@ def test_cases_that_only_left_the_training_are_named(workspace):
 
 @pytest.mark.parametrize("make", [forget_cases, as_nnunets_own])
 def test_without_cases_in_the_checkpoint_the_logs_are_read(workspace, fold, make):
+    (log,) = fold.glob("training_log_*.txt")
+    whole = log.read_text()
     make(fold)
+    log = log if log.is_file() else fold.parent.with_name("nnUNetTrainer__tiny__2d") / fold.name / log.name
     model = MODEL if make is forget_cases else ("-d", "1", "-tr", "nnUNetTrainer", "-p", "tiny")
-    for command in judging(*model):
-        main(command)
+    for text in (whole.replace("predicting case_1", "killed"), whole):
+        log.write_text(text)
+        for command in judging(*model):
+            main(command)
     write_split(workspace, SWAPPED)
     for command in judging(*model):
         with pytest.raises(SystemExit, match="its log tells that case_1 were validated"):
@@ -198,8 +203,11 @@ def test_longer_with_another_rate_and_batch(workspace, fold, earlier_version):
     assert entry["epoch"] == 2
     assert entry["changes"]["training.num_epochs"] == (2, 3) and entry["changes"]["batch_size"] == (4, 3)
     assert content["trained_on"]["training"] == CASES[2:]
-    said = [line for path in fold.glob("training_log_*") for line in path.read_text().splitlines() if "since" in line]
-    assert len(said) == 1 and "since epoch 2: batch_size: 4 then, 3 now" in said[0]
+    said = [line for path in fold.glob("training_log_*") for line in path.read_text().splitlines() if "differ" in line]
+    assert (
+        len(said) == 1
+        and "after epoch 2 with plans that differ from those before: batch_size: 4 then, 3 now" in said[0]
+    )
     for command in judging(*MODEL):
         main(command)
     (evaluated,) = read_evaluation(fold.parent)["folds"]
