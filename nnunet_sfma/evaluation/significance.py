@@ -166,7 +166,11 @@ def _split(a: dict, b: dict) -> str | None:
 
 def _conventions(a: dict, b: dict) -> str | None:
     chosen_a, chosen_b = a["conventions"], b["conventions"]
-    changed = [f"{key}: {chosen_a[key]} and {chosen_b[key]}" for key in chosen_a if chosen_a[key] != chosen_b.get(key)]
+    changed = [
+        f"{key}: {chosen_a.get(key)} and {chosen_b.get(key)}"
+        for key in {**chosen_a, **chosen_b}
+        if chosen_a.get(key) != chosen_b.get(key)
+    ]
     return f"the conventions ({'; '.join(changed)})" if changed else None
 
 

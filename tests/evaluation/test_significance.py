@@ -159,6 +159,9 @@ def test_other_conventions():
     b["conventions"] |= {"empty": "challenge", "average": "slice"}
     sentence = refused(make_evaluation(A), b)
     assert "the conventions (empty: nnunet and challenge; average: volume and slice)" in sentence
+    del b["conventions"]["average"]
+    b["conventions"] |= {"empty": "nnunet", "slice_axis": 2}
+    assert "the conventions (average: volume and None; slice_axis: None and 2)" in refused(make_evaluation(A), b)
 
 
 def test_everything_that_differs_is_said_at_once():
