@@ -1,12 +1,14 @@
 """A raw data set and what its ``provenance.json`` tells of its cases: whom they show, and what folds should balance."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dataset_conversion.release import Release, load_release, release_names
+from dataset_conversion.subjects import NAME, declared_subjects
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.json_files import BARE_NAME, read_json
+from nnunet_sfma.sentences import first_few
 
 INCOMPLETE = "is no complete raw data set"
 OPTIONAL_TEXT = {"type": ["string", "null"]}
@@ -76,7 +78,7 @@ class Member:
 
 @dataclass(frozen=True)
 class RawDataset:
-    """A data set in nnUNet_raw; without provenance each case counts as a subject of its own."""
+    """A data set in nnUNet_raw; where no subjects are known, each case counts as one of its own."""
 
     folder: Path
     file_ending: str
@@ -89,14 +91,16 @@ class RawDataset:
 
 
 def read_raw_dataset(folder: Path) -> RawDataset:
-    """Read a raw data set, whoever converted it.
+    """Read a raw data set, whoever converted it. The subjects are those of ``subjects.json``, or else of provenance.
 
     Raises:
-        UserError: if it is not there, or ``dataset.json`` or ``provenance.json`` is damaged.
+        UserError: if it is not there, ``dataset.json``, ``provenance.json`` or ``subjects.json`` is damaged, or the
+            latter lacks a training case.
     """
     file_ending = _entries(folder / "dataset.json", DATASET)["file_ending"]
     if not (folder / "provenance.json").is_file():
-        return RawDataset(folder, file_ending, _cases_alone(folder, file_ending), [], subjects_known=False)
+        alone = RawDataset(folder, file_ending, _cases_alone(folder, file_ending), [], subjects_known=False)
+        return _with_declared_subjects(alone)
     entries = _entries(folder / "provenance.json", PROVENANCE)
     options, training = entries["options"], members(entries["cases"], "Tr")
     test = members(entries["cases"], "Ts")
@@ -104,7 +108,24 @@ def read_raw_dataset(folder: Path) -> RawDataset:
     facts = load_release(release) if release else None
     if facts and layout not in facts.totals:
         raise UserError(f"{folder} {INCOMPLETE} (provenance.json has '{layout}' for the layout): convert it again.")
-    return RawDataset(folder, file_ending, training, test, facts, layout, slices)
+    return _with_declared_subjects(RawDataset(folder, file_ending, training, test, facts, layout, slices))
+
+
+def _with_declared_subjects(raw: RawDataset) -> RawDataset:
+    declared = declared_subjects(raw.folder)
+    if not declared:
+        return raw
+    missing = [member.identifier for member in raw.training if member.identifier not in declared]
+    if missing:
+        raise UserError(
+            f"{raw.folder / NAME} lacks {len(missing)} of the {len(raw.training)} training cases "
+            f"({first_few(missing)}): name the subject of each, or remove the file."
+        )
+    training, test = (
+        [replace(member, subject=declared.get(member.identifier, member.subject)) for member in cases]
+        for cases in (raw.training, raw.official_test)
+    )
+    return replace(raw, training=training, official_test=test, subjects_known=True)
 
 
 def _entries(path: Path, schema: dict) -> dict:

@@ -19,6 +19,21 @@ FOLDS = {
     "minItems": 1,
     "items": {"type": "object", "required": ["train", "val"], "properties": {"train": STRINGS, "val": STRINGS}},
 }
+TEXT_OR_NULL = {"type": ["string", "null"]}
+RECORD = {
+    "type": "object",
+    "required": ["scheme", "seed", "source", "notes", "sha256", "test", "test_images", "test_labels"],
+    "properties": {
+        "scheme": {"type": "string"},
+        "seed": {"type": ["integer", "null"]},
+        "source": {"type": "string"},
+        "notes": STRINGS,
+        "sha256": {"type": "string"},
+        "test": STRINGS,
+        "test_images": TEXT_OR_NULL,
+        "test_labels": TEXT_OR_NULL,
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -57,11 +72,9 @@ def read_split_record(folder: Path) -> SplitRecord | None:
     path = Path(folder) / NAME
     if not path.is_file():
         return None
-    try:
-        entries = json.loads(path.read_text())
-        return SplitRecord(**{**entries, "notes": tuple(entries["notes"]), "test": tuple(entries["test"])})
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is damaged: make the splits again with nnunet-sfma splits --overwrite.") from None
+    entries = read_json(path, RECORD, advice="make the splits again with nnunet-sfma splits --overwrite")
+    known = {key: entries[key] for key in RECORD["required"]}
+    return SplitRecord(**{**known, "notes": tuple(known["notes"]), "test": tuple(known["test"])})
 
 
 def read_splits(path: Path) -> list[dict[str, list[str]]]:

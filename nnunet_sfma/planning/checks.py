@@ -52,11 +52,12 @@ def check_configuration(configuration: dict, original: dict) -> None:
             f"batch_size must be a whole number from 1 on, {LARGEST_BATCH} at most, got {shortened(repr(batch))}."
         )
     sides = patch if isinstance(patch, list) else []
-    if len(sides) != 2 or not all(type(side) is int and 16 <= side <= LARGEST_SIDE for side in sides):
+    if len(sides) != 2 or not all(type(side) is int and side >= 16 for side in sides):
         raise UserError(
-            f"patch_size must be two whole numbers of at least 16, such as [256,256], and at most {LARGEST_SIDE}, "
-            f"got {shortened(repr(patch))}."
+            f"patch_size must be two whole numbers of at least 16, such as [256,256], got {shortened(repr(patch))}."
         )
+    if max(sides) > LARGEST_SIDE:
+        raise UserError(f"patch_size has sides of at most {LARGEST_SIDE}, got {shortened(repr(patch))}.")
     if configuration["spacing"] != original["spacing"]:
         _check_spacing(configuration["spacing"], original)
     for scheme in configuration["normalization_schemes"]:

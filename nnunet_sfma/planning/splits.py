@@ -6,22 +6,26 @@ it does not know, stand in ``split_record.json`` and, where they lie in imagesTr
 """
 
 import json
+import os
 import shlex
 import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
-from dataset_conversion.folds import SEED, Fold, deal, five_folds, fold, on_fewer_folds
+from dataset_conversion.folds import SEED, Fold, deal, five_folds, fold, on_fewer_folds, number_of_subjects
 from dataset_conversion.paper_slices import CHOSEN_BY_LABEL
 from dataset_conversion.raw_dataset import RawDataset, read_raw_dataset
 from dataset_conversion.release import Release
+from dataset_conversion.subjects import HOW_TO_DECLARE
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.files import replace_texts
+from nnunet_sfma.json_files import read_json
 from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
 from nnunet_sfma.sentences import first_few
-from nnunet_sfma.split_record import NAME, SPLITS_FILE, SplitRecord, read_split_record, split_checksum
+from nnunet_sfma.split_record import FOLDS, NAME, SPLITS_FILE, SplitRecord, read_split_record, split_checksum
 from nnunet_sfma.trained_models import left_behind
 
 TEST_FOLDER = "test_split"
@@ -31,7 +35,11 @@ VALIDATED_ON_TRAINING = (
 )
 EACH_CASE_ALONE = (
     "The data set has no provenance.json, so each case counts as a subject of its own; if somebody was scanned twice, "
-    "write the folds by hand and check them with --check."
+    f"{HOW_TO_DECLARE}, and make the splits again."
+)
+CANNOT_JUDGE = (
+    "Whom the cases show is not known, so it cannot be judged whether somebody is both trained and validated on: "
+    f"{HOW_TO_DECLARE}, and check again."
 )
 
 
@@ -76,8 +84,8 @@ def make_splits(dataset: int | str, scheme: str, seed: int = SEED, overwrite: bo
     division = replace(division, notes=(*division.notes, *notes))
     target = _preprocessed(raw)
     orphans = _orphans(target / SPLITS_FILE, division.folds)
-    record = _write(division, scheme, raw, target, overwrite)
-    return [*_describe(division, record, raw, target), *orphans]
+    record, kept = _write(division, scheme, raw, target, overwrite)
+    return [*_describe(division, record, raw, target), *kept, *orphans]
 
 
 def check_splits(dataset: int | str) -> list[str]:
@@ -91,10 +99,13 @@ def check_splits(dataset: int | str) -> list[str]:
     """
     raw = _raw(dataset)
     folder = _preprocessed(raw)
-    folds = _read_folds(folder / SPLITS_FILE)
+    path, notes = _which_file(folder / SPLITS_FILE, raw.folder / SPLITS_FILE)
+    folds = _read_folds(path)
     record = read_split_record(folder)
     test = list(record.test) if record else []
-    notes = check_division(folds, test, raw, record is not None and record.scheme == "paper")
+    notes += check_division(folds, test, raw, record is not None and record.scheme == "paper")
+    if not raw.subjects_known:
+        notes.append(CANNOT_JUDGE)
     if record:
         _check_test_images(record)
     checksum = split_checksum(folds, test)
@@ -105,6 +116,17 @@ def check_splits(dataset: int | str) -> list[str]:
     if unused:
         notes.append(f"{len(unused)} training cases are in no fold ({first_few(unused, 3)}).")
     return [*_fold_lines(folds, raw), f"sha256 {checksum}", *(f"Note: {note}" for note in notes)]
+
+
+def _which_file(final: Path, shipped: Path) -> tuple[Path, list[str]]:
+    """The file that is used, or will be when nnU-Net plans, and what to tell of the other one."""
+    if not shipped.is_file():
+        return final, []
+    if not final.is_file():
+        return shipped, [f"nnU-Net has not planned yet and will copy these splits from {shipped}."]
+    if _read_folds(shipped) != _read_folds(final):
+        return final, [f"{shipped} holds other splits, and nnU-Net plans only where both agree: remove it."]
+    return final, []
 
 
 def check_division(
@@ -260,36 +282,27 @@ def _check_test_images(record: SplitRecord) -> None:
 
 
 def _read_folds(path: Path) -> list[Fold]:
-    try:
-        folds = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: make splits with --scheme five-fold or paper.") from None
-    except (OSError, ValueError):
-        folds = None
-    if not _are_folds(folds):
-        raise UserError(f"{path} is damaged: make the splits again with --scheme ... --overwrite.")
-    return [{"train": one["train"], "val": one["val"]} for one in folds]
-
-
-def _are_folds(folds: object) -> bool:
-    if not isinstance(folds, list) or not folds:
-        return False
-    return all(isinstance(one, dict) and _are_names(one.get("train")) and _are_names(one.get("val")) for one in folds)
-
-
-def _are_names(cases: object) -> bool:
-    return isinstance(cases, list) and all(isinstance(case, str) for case in cases)
+    missing = f"{path} does not exist: make splits with --scheme five-fold or paper."
+    advice = "make the splits again with --scheme ... --overwrite"
+    return [
+        {"train": one["train"], "val": one["val"]} for one in read_json(path, FOLDS, advice=advice, missing=missing)
+    ]
 
 
 # Files
 
 
-def _write(division: Division, scheme: str, raw: RawDataset, target: Path, overwrite: bool) -> SplitRecord:
+def _write(
+    division: Division, scheme: str, raw: RawDataset, target: Path, overwrite: bool
+) -> tuple[SplitRecord, list[str]]:
+    """Returns the record, and what to tell of splits that were replaced."""
     final, shipped = target / SPLITS_FILE, raw.folder / SPLITS_FILE
-    if final.is_file() and not overwrite and not _may_replace(final, shipped, division.folds):
+    replaced = [path for path in (final, shipped) if path.is_file() and not _holds(path, division.folds)]
+    refused = [path for path in replaced if not overwrite and not _was_shipped(path, shipped, raw)]
+    if refused:
         raise UserError(
-            f"{final} exists and differs; models that were trained with it would no longer match: say --overwrite to "
-            "replace it."
+            f"{refused[0]} exists and differs; models that were trained with it would no longer match: say --overwrite "
+            "to replace it and keep a copy."
         )
     official = {member.identifier for member in raw.official_test}
     place = raw.folder if set(division.test) <= official else target / TEST_FOLDER
@@ -310,11 +323,13 @@ def _write(division: Division, scheme: str, raw: RawDataset, target: Path, overw
     if shipped.is_file():
         texts[shipped] = text
     hidden = target / f".{TEST_FOLDER}.unfinished"
+    kept = []
     try:
         target.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(hidden, ignore_errors=True)
         if place != raw.folder:
             _link_test_cases(division.test, raw, hidden)
+        kept = [_keep_copy(path) for path in replaced]
         replace_texts(texts)
         shutil.rmtree(target / TEST_FOLDER, ignore_errors=True)
         if hidden.is_dir():
@@ -325,15 +340,31 @@ def _write(division: Division, scheme: str, raw: RawDataset, target: Path, overw
         ) from error
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
-    return record
+    return record, [f"The splits that were replaced are kept as {path}" for path in kept]
 
 
-def _may_replace(final: Path, shipped: Path, folds: list[Fold]) -> bool:
-    """Whether the splits are the same, or those that the conversion shipped and nothing was trained with them."""
-    if _read_folds(final) == folds:
-        return True
-    trained = nnunet_folder("nnUNet_results") / final.parent.name
-    return shipped.is_file() and _read_folds(shipped) == _read_folds(final) and not trained.exists()
+def _keep_copy(path: Path) -> Path:
+    """Copy a file beside itself, to a name that nothing has: ``.bak``, or with a number."""
+    names = (path.with_name(f"{path.name}.bak{number or ''}") for number in count())
+    copy = next(name for name in names if not os.path.lexists(name))
+    shutil.copy2(path, copy)
+    return copy
+
+
+def _holds(path: Path, folds: list[Fold]) -> bool:
+    try:
+        return _read_folds(path) == folds
+    except UserError:  # damaged
+        return False
+
+
+def _was_shipped(path: Path, shipped: Path, raw: RawDataset) -> bool:
+    """Whether a file holds the splits that the conversion shipped, and nothing was trained with them."""
+    there = _read_folds(path)
+    trained = nnunet_folder("nnUNet_results") / raw.folder.name
+    if not shipped.is_file() or trained.exists() or not raw.subjects_known:
+        return False
+    return number_of_subjects(raw.training) > 1 and there == five_folds(raw.training)
 
 
 def _orphans(final: Path, folds: list[Fold]) -> list[str]:
@@ -383,6 +414,8 @@ def _fold_lines(folds: list[Fold], raw: RawDataset) -> list[str]:
     subjects = {member.identifier: member.subject for member in raw.training}
 
     def size(cases: list[str]) -> str:
+        if not raw.subjects_known:
+            return f"{len(cases)} cases"
         return f"{len(cases)} cases (subjects: {len({subjects[case] for case in cases})})"
 
     return [f"fold {i}: train {size(one['train'])}, validate {size(one['val'])}" for i, one in enumerate(folds)]

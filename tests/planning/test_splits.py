@@ -12,6 +12,8 @@ import SimpleITK as sitk  # noqa: N813
 
 from dataset_conversion.cases import Case, Content
 from dataset_conversion.common import write_dataset
+from dataset_conversion.folds import five_folds
+from dataset_conversion.raw_dataset import read_raw_dataset
 from dataset_conversion.release import load_release
 from nnunet_sfma.cli import main
 from nnunet_sfma.errors import UserError
@@ -414,10 +416,10 @@ def test_negative_seed(space):
     assert "--seed -1" in fails("-d", "27", "--scheme", "five-fold", "--seed", "-1")
 
 
-def test_splits_that_the_conversion_shipped_are_replaced_in_both_places_until_something_is_trained(space):
+def test_splits_that_the_conversion_shipped_are_replaced_in_both_places_until_something_is_trained(space, capsys):
     """nnU-Net's planner takes them from the raw data set, and insists that both places agree."""
     folder = acdc(space)
-    shipped = json.dumps([{"train": ["patient001_frame01"], "val": ["patient002_frame01"]}])
+    shipped = json.dumps(five_folds(read_raw_dataset(folder).training))
     preprocessed = space.preprocessed / "Dataset027_Made"
     preprocessed.mkdir()
     for place in (folder, preprocessed):
@@ -427,6 +429,106 @@ def test_splits_that_the_conversion_shipped_are_replaced_in_both_places_until_so
     (space.results / "Dataset027_Made").rmdir()
     main(["splits", "-d", "27", "--scheme", "paper"])
     assert json.loads((folder / "splits_final.json").read_text()) == read(space, "splits_final.json")
+    said = capsys.readouterr().out
+    for place in (folder, preprocessed):
+        assert (place / "splits_final.json.bak").read_text() == shipped
+        assert f"kept as {place / 'splits_final.json.bak'}" in said
+
+
+@pytest.mark.parametrize("planned", [True, False], ids=["in both places", "not planned yet"])
+def test_splits_of_the_user_are_replaced_only_on_demand_and_kept(space, capsys, planned):
+    folder, preprocessed = acdc(space), space.preprocessed / "Dataset027_Made"
+    own = json.dumps([{"train": ["patient001_frame01"], "val": ["patient002_frame01"]}])
+    preprocessed.mkdir()
+    places = [folder, preprocessed] if planned else [folder]
+    for place in places:
+        (place / "splits_final.json").write_text(own)
+    assert "exists and differs" in fails("-d", "27", "--scheme", "five-fold")
+    assert all((place / "splits_final.json").read_text() == own for place in places)
+    for number, seed in enumerate(("1", "2")):
+        before = (folder / "splits_final.json").read_text()
+        main(["splits", "-d", "27", "--scheme", "five-fold", "--overwrite", "--seed", seed])
+        copy = folder / f"splits_final.json.bak{number or ''}"
+        assert copy.read_text() == before and f"kept as {copy}" in capsys.readouterr().out
+    assert [path.read_text() for path in sorted(folder.glob("*.bak"))] == [own]
+
+
+def test_check_sees_the_folds_that_the_conversion_shipped(space, capsys):
+    folder = acdc(space)
+    shipped = five_folds(read_raw_dataset(folder).training)
+    (folder / "splits_final.json").write_text(json.dumps(shipped))
+    main(["splits", "-d", "27", "--check"])
+    said = capsys.readouterr().out
+    assert "fold 4: train 160 cases (subjects: 80), validate 40 cases (subjects: 20)" in said
+    assert f"nnU-Net has not planned yet and will copy these splits from {folder / 'splits_final.json'}" in said
+    main(["splits", "-d", "27", "--scheme", "paper"])
+    (folder / "splits_final.json").write_text(json.dumps(shipped))
+    capsys.readouterr()
+    main(["splits", "-d", "27", "--check"])
+    assert f"{folder / 'splits_final.json'} holds other splits" in capsys.readouterr().out
+
+
+# Declared subjects
+
+
+def slabs(space: Workspace) -> Path:
+    """47 slabs of 6 patients, converted by somebody else."""
+    folder = raw_dataset(space, 27, "none", {f"slab{index:02d}": {} for index in range(47)})
+    (folder / "provenance.json").unlink()
+    return folder
+
+
+def declare(folder: Path, **changes) -> dict[str, str]:
+    declared = {f"slab{index:02d}": f"patient{index % 6}" for index in range(47)} | changes
+    (folder / "subjects.json").write_text(json.dumps({case: who for case, who in declared.items() if who}))
+    return declared
+
+
+def test_check_says_that_it_cannot_judge_without_subjects(space, capsys):
+    folder = slabs(space)
+    main(["splits", "-d", "27", "--scheme", "five-fold"])
+    said = capsys.readouterr().out
+    assert "each case counts as a subject of its own" in said and "subjects:" not in said
+    main(["splits", "-d", "27", "--check"])
+    said = capsys.readouterr().out
+    assert "cannot be judged whether somebody is both trained and validated on: write a subjects.json" in said
+    assert "subjects:" not in said
+    declare(folder)
+    assert "trains and validates on patient" in fails("-d", "27", "--check")
+
+
+def test_declared_subjects_stay_together(space, capsys):
+    declared = declare(slabs(space))
+    main(["splits", "-d", "27", "--scheme", "five-fold"])
+    folds = read(space, "splits_final.json")
+    sides = [({declared[case] for case in fold[side]} for side in ("train", "val")) for fold in folds]
+    assert len(folds) == 5 and all(train.isdisjoint(val) for train, val in sides)
+    main(["splits", "-d", "27", "--check"])
+    said = capsys.readouterr().out
+    assert "cannot be judged" not in said and "(subjects: 5)" in said
+
+
+def test_declared_subjects_count_more_than_provenance(space):
+    folder = acdc(space)
+    cases = {path.name[:-7] for path in (folder / "labelsTr").iterdir()}
+    pairs = {case: f"pair{(int(case[7:10]) - 1) // 2}" for case in cases}
+    (folder / "subjects.json").write_text(json.dumps(pairs))
+    main(["splits", "-d", "27", "--scheme", "five-fold"])
+    for fold in read(space, "splits_final.json"):
+        assert {pairs[case] for case in fold["train"]}.isdisjoint({pairs[case] for case in fold["val"]})
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"slab03": None, "slab40": None}, "lacks 2 of the 47 training cases (slab03, slab40)"),
+        ({"slab03": 3}, "is damaged (slab03: 3 is not of type 'string')"),
+        ({"../slab": "x"}, "is damaged"),
+    ],
+)
+def test_subjects_that_cannot_be_used_are_refused(space, changes, said):
+    declare(slabs(space), **changes)
+    assert said in fails("-d", "27", "--scheme", "five-fold")
 
 
 def test_slices_that_were_chosen_by_their_labels_are_named(space, capsys):
