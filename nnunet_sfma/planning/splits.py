@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
-from dataset_conversion.folds import SEED, Fold, deal, five_folds, fold, on_fewer_folds, number_of_subjects
+from dataset_conversion.folds import SEED, Fold, deal, five_folds, fold, number_of_subjects, on_fewer_folds
 from dataset_conversion.paper_slices import CHOSEN_BY_LABEL
 from dataset_conversion.raw_dataset import RawDataset, read_raw_dataset
 from dataset_conversion.release import Release
