@@ -177,16 +177,10 @@ def _lost_label(model: Path) -> None:
     ("spoil", "sentence"),
     [
         (_other_trainer, "trained by nnUNetTrainerDANIE, but lies in a folder of nnUNetTrainerSFMANet"),
-        (
-            _other_plans,
-            r"Fold 1 was .*with other plans than the model's folder holds \(batch_size: 3 then, 4 now\)",
-        ),
+        (_other_plans, r"Fold 1 .* other plans than the model's folder holds \(batch_size: 3 then, 4 now\)"),
         (_strange_case, r"does not validate in fold 1 \(case_0\)"),
         (_damaged_checkpoint, "checkpoint_final.pth cannot be read"),
-        (
-            _other_axes,
-            r"other plans than the model's folder holds \(transpose_forward: \[2, 0, 1\] then, \[0, 1, 2",
-        ),
+        (_other_axes, r"other plans than the model's folder holds \(transpose_forward: \[2, 0, 1\] then"),
         (_damaged_splits, "splits_final.json is damaged"),
         (_log_of_another_kind, "checkpoint_final.pth cannot be read"),
         (_checkpoint_that_runs_code, "checkpoint_final.pth holds posix.mkdir, which may run code and was not loaded"),

@@ -214,6 +214,17 @@ def test_longer_with_another_rate_and_batch(workspace, fold, earlier_version):
     assert evaluated["detail"] == "3 of 3 epochs"
 
 
+def test_fold_that_an_earlier_version_left_with_the_plans_of_before_is_mended(fold):
+    forget_cases(fold)
+    change_checkpoints(fold, lambda content: settings_of(content)["training"].update(num_epochs=1))
+    evaluate = judging(*MODEL)[1]
+    with pytest.raises(SystemExit, match="training.num_epochs: 1 then, 2 now.*: continue it with --c"):
+        main(evaluate)
+    train(continue_training=True)
+    main(evaluate)
+    assert read_evaluation(fold.parent)["folds"][0]["detail"] == "2 of 2 epochs"
+
+
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
