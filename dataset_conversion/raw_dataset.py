@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dataset_conversion.release import Release, load_release, release_names
-from dataset_conversion.subjects import NAME, declared_subjects
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.json_files import BARE_NAME, read_json
 from nnunet_sfma.sentences import first_few
+from nnunet_sfma.subjects import NAME, declared_subjects
 
 INCOMPLETE = "is no complete raw data set"
 OPTIONAL_TEXT = {"type": ["string", "null"]}

@@ -25,6 +25,7 @@ from nnunet_sfma.files import replace_texts, sha256
 from nnunet_sfma.json_files import parse_json
 from nnunet_sfma.made_by import command_of
 from nnunet_sfma.nnunet_folders import make_writable_folder
+from nnunet_sfma.subjects import declared_subjects
 from nnunet_sfma.workers import in_parallel
 
 CACHE = "measurements.jsonl"
@@ -183,12 +184,13 @@ def _is_measured(key: str, how: Measuring, with_objects: bool) -> bool:
 
 
 def _subjects(source: Source) -> dict[str, str]:
-    """Whom each case shows, where a conversion of ours says so; slices share their volume's subject."""
-    return {
+    """Whom each case shows, where its user or a conversion of ours says so; slices share their volume's subject."""
+    converted = {
         identifier: entry["subject"]
         for case, entry in source.provenance.get("cases", {}).items()
         for identifier in (case, *entry.get("slices", ()))
     }
+    return converted | (declared_subjects(source.raw) if source.raw else {})
 
 
 def _case(

@@ -19,13 +19,13 @@ from dataset_conversion.folds import SEED, Fold, deal, five_folds, fold, number_
 from dataset_conversion.paper_slices import CHOSEN_BY_LABEL
 from dataset_conversion.raw_dataset import RawDataset, read_raw_dataset
 from dataset_conversion.release import Release
-from dataset_conversion.subjects import HOW_TO_DECLARE
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.files import replace_texts
 from nnunet_sfma.json_files import read_json
 from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
 from nnunet_sfma.sentences import first_few
 from nnunet_sfma.split_record import FOLDS, NAME, SPLITS_FILE, SplitRecord, read_split_record, split_checksum
+from nnunet_sfma.subjects import HOW_TO_DECLARE
 from nnunet_sfma.trained_models import left_behind
 
 TEST_FOLDER = "test_split"

@@ -465,7 +465,7 @@ def test_volumes_are_in_ml_whatever_the_distances_are_in(folders):
     assert volumes[0] == volumes[1] == pytest.approx(18 * np.prod(SPACING) / 1000)
 
 
-def test_subjects_come_from_the_conversion(tmp_path):
+def test_subjects_come_from_the_conversion_or_the_user(tmp_path):
     cases = {name: random_pair(seed) for seed, name in enumerate(("one_a", "one_b", "two_s0"))}
     arguments = write_folders(tmp_path, cases, LABELS)
     (tmp_path / "labels").rename(tmp_path / "labelsTr")
@@ -495,6 +495,10 @@ def test_subjects_come_from_the_conversion(tmp_path):
     evaluation = run(arguments)
     assert evaluation["split"]["subjects_known"] is False
     assert [case["subject"] for case in evaluation["cases"]] == ["one", "one", None]
+    (tmp_path / "subjects.json").write_text(json.dumps({"one_a": "a", "one_b": "b", "two_s0": "two"}))
+    evaluation = run(arguments)
+    assert evaluation["split"]["subjects_known"] is True
+    assert [case["subject"] for case in evaluation["cases"]] == ["a", "b", "two"]
     (tmp_path / "provenance.json").write_text(json.dumps({"options": {}, "cases": ["one"]}))
     with pytest.raises(SystemExit, match="provenance.json is damaged"):
         main(["evaluate", *arguments])

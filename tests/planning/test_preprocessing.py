@@ -1,5 +1,6 @@
 """When ``nnunet-sfma plan`` preprocesses: data is known to be of these plans, and of the raw files as they are."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -90,6 +91,10 @@ def test_data_of_other_plans_is_not_trained_with(coarse):
     sentence = r"coarse_2d was preprocessed for other plans than 'coarse' are now \(spacing\)"
     with pytest.raises(UserError, match=sentence):
         get_trainer_from_args("1", "2d", 0, "nnUNetTrainerSFMANet", "coarse", device=torch.device("cpu"))
+    folds = [{"train": ["case_0", "case_1"], "val": ["case_2"]}]
+    (coarse / "splits_final.json").write_text(json.dumps(folds))
+    with pytest.raises(UserError, match=sentence):
+        main(["crossval", "-d", "1", "-tr", "nnUNetTrainerSFMANet", "-p", "coarse", "-device", "cpu", "--dry-run"])
     assert not list(Path(os.environ["nnUNet_results"]).iterdir())
     replace_plans_and_be_killed(1.8)
     get_trainer_from_args("1", "2d", 0, "nnUNetTrainerSFMANet", "coarse", device=torch.device("cpu"))
