@@ -57,7 +57,7 @@ def outdated_sentence(cases: Sequence[str], raw: Path, mending: str) -> str:
 def preprocess_again(preprocessed: Path, plans: str, configuration: str) -> str:
     """Return the commands that preprocess a data set whatever the clocks say, as the end of a sentence."""
     return (
-        f"run rm -r {preprocessed / REFERENCES}, then nnUNetv2_preprocess -d {dataset_id(preprocessed.name)} "
+        f"run rm -r {preprocessed / REFERENCES} && nnUNetv2_preprocess -d {dataset_id(preprocessed.name)} "
         f"-plans_name {plans} -c {configuration}"
     )
 
