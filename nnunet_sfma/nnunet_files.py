@@ -5,23 +5,24 @@ from pathlib import Path
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_sfma.errors import UserError
-from nnunet_sfma.json_files import BARE_NAME, STRINGS, check_content, read_json
+from nnunet_sfma.json_files import BARE_NAME, ONE_LINE, STRINGS, check_content, read_json
 
 ADVICE = "restore it, or make it again with nnU-Net"
 LABEL = {"type": "integer", "minimum": 0, "maximum": 65535}
-NAMES = {"anyOf": [{"type": "object", "additionalProperties": {"type": "string"}}, STRINGS]}
+NAMES = {"anyOf": [{"type": "object", "additionalProperties": ONE_LINE}, {"type": "array", "items": ONE_LINE}]}
 DATASET = {
     "type": "object",
     "required": ["labels", "file_ending"],
     "properties": {
         "labels": {
             "type": "object",
+            "propertyNames": ONE_LINE,
             "additionalProperties": {"anyOf": [LABEL, {"type": "array", "items": LABEL, "minItems": 1}]},
         },
         "file_ending": {"type": "string", "pattern": r"^(\.[A-Za-z0-9]{1,10}){1,2}$"},
         "channel_names": NAMES,
         "modality": NAMES,
-        "name": {"type": "string"},
+        "name": ONE_LINE,
         "regions_class_order": {"type": "array", "items": LABEL},
         "overwrite_image_reader_writer": {"type": "string"},
     },

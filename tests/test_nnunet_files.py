@@ -75,6 +75,8 @@ def test_wrong_values_of_plans_are_named(tmp_path, change, place):
     [
         ({"labels": {"background": 0, "lesion": -1}}, "labels.lesion"),
         ({"labels": {"background": 0, "lesion": []}}, "labels.lesion"),
+        ({"labels": {"background": 0, "\x1b[2J": 1}}, "labels"),
+        ({"name": "two\nlines"}, "name"),
         ({"file_ending": "/../x"}, "file_ending"),
         ({"channel_names": {"0": 1}}, "channel_names"),
     ],

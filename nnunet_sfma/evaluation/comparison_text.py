@@ -100,7 +100,8 @@ def how_tested(tests: Sequence[PairedTest]) -> str:
         return "Wilcoxon's signed-rank test, two-sided, of subjects (cases of one subject are averaged first)."
     return (
         "Wilcoxon's signed-rank test, two-sided, of cases: whom they show is not known. If some show the same subject, "
-        "they are not independent, and p and the intervals are too small."
+        "they are not independent, and p and the intervals are too small: say whom they show in subjects.json beside "
+        "the data set's dataset.json in nnUNet_raw, and evaluate again."
     )
 
 
