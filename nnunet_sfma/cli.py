@@ -197,13 +197,20 @@ def _convert_phantom(args: argparse.Namespace) -> None:
 
 
 def _add_splits(commands) -> None:
-    parser = commands.add_parser("splits", help="folds by patient, or the division of the paper")
+    parser = commands.add_parser(
+        "splits",
+        help="folds by patient, or the division of the paper",
+        epilog="Whom the cases show stands in the provenance.json of a converted data set. Of any other, say it in a "
+        'subjects.json beside its dataset.json: {"case_01_day_1": "patient_01", "case_01_day_9": "patient_01", ...}.',
+    )
     parser.add_argument("-d", dest="dataset", required=True, help="id or name of a raw data set")
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--scheme", choices=["five-fold", "paper"])
-    action.add_argument("--check", action="store_true", help="check the splits_final.json that is there")
+    action.add_argument(
+        "--check", action="store_true", help="check the splits_final.json that is there, also before nnU-Net plans"
+    )
     parser.add_argument("--seed", type=int, default=12345, help="of what is drawn at random (12345, as nnU-Net's)")
-    parser.add_argument("--overwrite", action="store_true", help="replace other splits")
+    parser.add_argument("--overwrite", action="store_true", help="replace other splits, of which a copy stays")
     parser.set_defaults(run=_splits)
 
 

@@ -18,6 +18,12 @@ from nnunet_sfma.networks import peers
 from nnunet_sfma.presets import load_preset, preset_names
 from nnunet_sfma.sentences import shortened
 
+MOVED = {
+    # nnU-Net's name for it where it reads plans of an older release
+    "dynamic_network_architectures.architectures.residual_unet.ResidualEncoderUNet": (
+        "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
+    )
+}
 LARGEST_NUMBER, LONGEST_TEXT, MOST_ENTRIES, DEEPEST = 2**16, 200, 100, 5
 
 
@@ -53,7 +59,8 @@ def _network_class(name: Any) -> type[nn.Module]:
     if isinstance(name, str) and name in _listed_here():
         module, _, leaf = name.rpartition(".")
         return getattr(import_module(module), leaf)
-    network = _class_within(dynamic_network_architectures.architectures, name)
+    moved = MOVED.get(name, name) if isinstance(name, str) else name
+    network = _class_within(dynamic_network_architectures.architectures, moved)
     if network is None:
         raise ValueError(
             f"{_shown(name)} is neither a network of this package nor one of dynamic_network_architectures, and no "

@@ -101,8 +101,10 @@ def test_networks_of_nnunet_are_built(changes):
     assert type(build_network(block(**changes), 1, 2)).__name__ == "PlainConvUNet"
 
 
-def test_blocks_of_nnunets_networks_are_listed():
+@pytest.mark.parametrize("module", ["unet", "residual_unet"], ids=["now", "in plans of older releases"])
+def test_blocks_of_nnunets_networks_are_listed(module):
     architecture = block(f"{UNETS}.ResidualEncoderUNet", n_blocks_per_stage=[1, 1])
+    architecture["network_class_name"] = f"dynamic_network_architectures.architectures.{module}.ResidualEncoderUNet"
     del architecture["arch_kwargs"]["n_conv_per_stage"]
     architecture["arch_kwargs"]["block"] = "dynamic_network_architectures.building_blocks.residual.BottleneckD"
     architecture["arch_kwargs"]["bottleneck_channels"] = [4, 4]
