@@ -56,7 +56,10 @@ def deal(members: list[Member], n_parts: int, seed: int) -> list[list[str]]:
     for member in members:
         by_subject[member.subject].append(member)
     if len(by_subject) < n_parts:
-        raise UserError(f"{len(by_subject)} subjects are too few for {n_parts} parts: convert more of the release.")
+        raise UserError(
+            f"{len(by_subject)} subjects are too few for {n_parts} parts: convert more of the "
+            "release, or keep the folds by subject that convert ships."
+        )
 
     def rank(subject: str) -> tuple[int, str, float, str]:
         cases = by_subject[subject]

@@ -131,7 +131,14 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_processes(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-np", dest="processes", type=int, default=min(8, os.cpu_count() or 1), help="worker processes")
+    most = min(8, os.cpu_count() or 1)
+    parser.add_argument("-np", dest="processes", type=_counted, default=most, help="worker processes")
+
+
+def _counted(text: str) -> int:
+    if not re.fullmatch(r"0*[1-9]\d{0,5}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"'{shortened(text)}' is no whole number from 1 on")
+    return int(text)
 
 
 def _convert_list(args: argparse.Namespace) -> None:
@@ -313,15 +320,27 @@ def _add_crossval(commands) -> None:
 def _add_executor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--executor", choices=["local", "slurm"], default="local", help="this machine, or SLURM")
     slurm = parser.add_argument_group("with --executor slurm")
-    slurm.add_argument("--gpus", default="1", help="per task, such as 1, a100:1 or 0 (1)")
-    slurm.add_argument("--cpus", type=int, help="per task")
-    slurm.add_argument("--mem", type=float, metavar="GB", help="per task")
+    slurm.add_argument("--gpus", type=_gpus, default="1", help="per task, such as 1, a100:1 or 0 (1)")
+    slurm.add_argument("--cpus", type=_counted, help="per task")
+    slurm.add_argument("--mem", type=_gigabytes, metavar="GB", help="per task")
     slurm.add_argument("--time", default="1-0", help="limit of one run, as sbatch takes it; tasks are requeued (1-0)")
     slurm.add_argument("--partition", help="of the cluster")
     slurm.add_argument("--account", help="to be charged")
     slurm.add_argument(
         "--slurm", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="any other option of sbatch"
     )
+
+
+def _gpus(text: str) -> str:
+    if not re.fullmatch(r"(\w[\w.-]*:)?\d{1,4}", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"'{shortened(text)}' is no number of GPUs such as 1, a100:1 or 0")
+    return text
+
+
+def _gigabytes(text: str) -> float:
+    if not re.fullmatch(r"\d{1,6}(\.\d*)?", text, re.ASCII) or not float(text):
+        raise argparse.ArgumentTypeError(f"'{shortened(text)}' is no number of gigabytes above 0")
+    return float(text)
 
 
 def _numbers(text: str) -> list[int]:

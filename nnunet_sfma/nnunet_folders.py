@@ -44,13 +44,18 @@ def dataset_name(dataset: int | str) -> str:
     if len(found) == 0:
         raise UserError(f"There is no data set with id {dataset} in nnU-Net's folders: convert it first, or check -d.")
     if len(found) > 1:
-        raise UserError(f"The data set id {dataset} is used by {' and '.join(found)}: rename one of them.")
+        raise UserError(
+            f"The data set id {dataset} is used by {' and '.join(found)}: rename one of them, or give the name."
+        )
     return str(found[0])
 
 
 def dataset_id(name: str) -> str:
-    """The id, as commands take it, of a data set given by its full name."""
-    return str(int(name[7:10]))
+    """What commands take for a data set given by its full name: its id, or the name where another one has that id."""
+    from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
+
+    identifier = int(name[7:10])
+    return str(identifier) if len(find_candidate_datasets(identifier)) < 2 else name
 
 
 def make_writable_folder(folder: Path) -> None:

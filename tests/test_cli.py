@@ -13,6 +13,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from nnunet_sfma.cli import main
+from nnunet_sfma.errors import UserError
 
 STARTED = "import sys; from nnunet_sfma.cli import main; main(sys.argv[1:])"
 
@@ -82,3 +83,16 @@ def test_what_an_ascii_stdout_cannot_hold_is_escaped(predictions: list[str], mon
     main(["evaluate", *predictions])
     sys.stdout.flush()
     assert b"Dice | 0.593 \\xb1 0.031" in sys.stdout.buffer.getvalue()
+
+
+def test_two_data_sets_of_one_id_are_named_and_told_apart_by_name(workspace, capsys):
+    (workspace.raw / "Dataset001_Other").mkdir()
+    with pytest.raises(UserError) as error:
+        main(["splits", "-d", "1", "--check"])
+    assert str(error.value) == (
+        "The data set id 1 is used by Dataset001_Other and Dataset001_Plain: rename one of them, or give the name."
+    )
+    main(["crossval", "-d", workspace.plain, "-tr", "nnUNetTrainerSFMANet", "-device", "cpu", "--dry-run"])
+    trained = [line for line in capsys.readouterr().out.splitlines() if "nnUNetv2_train " in line]
+    assert len(trained) == 5
+    assert all(f"nnUNetv2_train {workspace.plain} 2d" in line for line in trained)

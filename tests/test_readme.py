@@ -7,11 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from nnunet_sfma.cli import main
+from nnunet_sfma.errors import UserError
+from nnunet_sfma.explaining.case import find_case
 from nnunet_sfma.planning.cost_table import CostRow, cost_rows, format_table
 from nnunet_sfma.presets import load_preset, preset_names
-from tests.conftest import Workspace
+from tests.conftest import Workspace, plan_and_preprocess
+from tests.dataset_conversion.releases import build_isles
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -184,3 +188,34 @@ def test_presets_named_in_commands_exist():
     named = {line.split("--preset ")[1].split()[0] for line in README.splitlines() if "--preset " in line}
     assert named and named <= set(preset_names())
     assert load_preset("sfmanet").configuration["batch_size"] == 16
+
+
+def lines_after(command: str) -> list[str]:
+    """What README shows below a command, up to the next empty line."""
+    lines = README.splitlines()
+    start = lines.index(next(line for line in lines if line.startswith(f"    $ {command}"))) + 1
+    return [line.strip() for line in lines[start : lines.index("", start)]]
+
+
+def test_quick_start_works_with_the_two_cases_that_it_shows(tmp_path: Path, monkeypatch, capsys):
+    """From the conversion to a fold that can be trained, and a case that can be explained."""
+    from nnunetv2.run.run_training import get_trainer_from_args
+
+    Workspace(tmp_path).point_to_it(monkeypatch)
+    for folder in Workspace(tmp_path).environment.values():
+        Path(folder).mkdir()
+    source = build_isles(tmp_path, size=(40, 40, 6))
+    main(["convert", "isles2022", str(source), "-d", "501", "--modality", "dwi+adc", "-np", "1"])
+    printed = capsys.readouterr().out
+    for line in lines_after("nnunet-sfma convert isles2022 ISLES-2022 -d 501"):
+        pattern = re.escape(line.replace("in ISLES-2022", f"in {source}")).replace(r"\.\.\.", ".*")
+        assert re.search(pattern, printed), line
+    plan_and_preprocess([501])
+    trainer, fold = re.search(r"nnUNetv2_train 501 2d (\d) -tr (\w+) ", README).group(2, 1)
+    training, validation = get_trainer_from_args("501", "2d", int(fold), trainer, device=torch.device("cpu")).do_split()
+    assert sorted([*training, *validation]) == ["strokecase0001", "strokecase0002"]
+    explained = re.search(r"nnunet-sfma explain -d 501 .* --case (\S+)", README)[1]
+    raw = Workspace(tmp_path).raw / "Dataset501_ISLES2022_DWI_ADC"
+    assert len(find_case(raw, explained, json.loads((raw / "dataset.json").read_text())).images) == 2
+    with pytest.raises(UserError, match=rf"did you mean {explained}\?"):
+        find_case(raw, f"sub-{explained}", json.loads((raw / "dataset.json").read_text()))

@@ -124,6 +124,7 @@ def submit(validation: CrossValidation, request: Request, typed: str) -> list[st
     Raises:
         UserError: if submitit or SLURM is not there, SLURM refuses, or work on these results is under way.
     """
+    check_slurm()
     folder = validation.models[0].notes
     name = f"nnunet-sfma-{validation.models[0].dataset_id}"
     with locked(validation.models, typed):

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -66,10 +67,19 @@ def find_case(dataset_folder: Path, case: str, dataset_json: dict) -> CaseFiles:
         if images:
             label = dataset_folder / f"labels{part}" / f"{case}{ending}"
             return CaseFiles(images, label if label.is_file() else None)
+    meant = _similar(case, dataset_folder, ending)
     raise UserError(
-        f"There is no case '{case}' in imagesTr or imagesTs of {dataset_folder}: give a file's name without "
+        f"There is no case '{case}' in imagesTr or imagesTs of {dataset_folder}{meant}: give a file's name without "
         f"_0000{ending}."
     )
+
+
+def _similar(case: str, dataset_folder: Path, ending: str) -> str:
+    """A clause that names the case that was probably meant."""
+    first_channel = f"_0000{ending}"
+    cases = [path.name.removesuffix(first_channel) for path in dataset_folder.glob(f"images*/*{first_channel}")]
+    nearest = get_close_matches(case, cases, n=1, cutoff=0.7)
+    return f" (did you mean {nearest[0]}?)" if nearest else ""
 
 
 def read_case(files: CaseFiles, predictor: nnUNetPredictor) -> Volume:
