@@ -6,12 +6,12 @@ names a preset whose entries it changes.
 """
 
 import difflib
-import json
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.json_files import read_json
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,6 @@ def merge(base: dict, changes: dict) -> dict:
 
 
 def _resolve(name: str) -> dict:
-    entries = json.loads((presets_folder() / f"{name}.json").read_text())
+    entries = read_json(presets_folder() / f"{name}.json", {"type": "object"}, advice="install nnunet-sfma again")
     parent = entries.pop("inherits", None)
     return merge(_resolve(parent), entries) if parent else entries

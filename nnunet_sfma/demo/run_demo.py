@@ -1,6 +1,5 @@
 """``nnunet-sfma demo``: convert, plan, train, predict and evaluate on the phantom, by a user's commands."""
 
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +7,7 @@ from time import monotonic
 
 from nnunet_sfma.demo.commands import print_and_run
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.json_files import read_json
 from nnunet_sfma.nnunet_folders import VARIABLES
 
 DATASET_ID = 900
@@ -25,6 +25,26 @@ SETTINGS = (
     "training.test_time_mirroring=false",
     "batch_size=4",
 )
+
+DICE = {"type": "object", "required": ["Dice"], "properties": {"Dice": {"type": "number"}}}
+SUMMARY = {
+    "type": "object",
+    "required": ["metric_per_case", "foreground_mean"],
+    "properties": {
+        "foreground_mean": DICE,
+        "metric_per_case": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["prediction_file", "metrics"],
+                "properties": {
+                    "prediction_file": {"type": "string"},
+                    "metrics": {"type": "object", "required": ["1"], "properties": {"1": DICE}},
+                },
+            },
+        },
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -135,7 +155,7 @@ def _report(folders: DemoFolders) -> None:
     from nnunet_sfma.demo.figures import draw_learning_curve, draw_overlays
     from nnunet_sfma.demo.threshold import threshold_dice
 
-    summary = json.loads(folders.summary.read_text())
+    summary = read_json(folders.summary, SUMMARY, advice="give the same command again")
     print("\nDice of the held-out phantoms:")
     for case in summary["metric_per_case"]:
         print(f"  {Path(case['prediction_file']).name.split('.')[0]}  {case['metrics']['1']['Dice']:.3f}")

@@ -9,6 +9,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.nnunet_files import read_dataset_json, read_plans
 from nnunet_sfma.prediction.checked_predictor import CheckedPredictor
 from nnunet_sfma.sentences import first_line
 from nnunet_sfma.trainers.checkpoint_reader import UNREADABLE
@@ -24,8 +25,8 @@ def load_predictor(model: Path, fold: int | str, checkpoint: str, device: str) -
         device: "cpu" or "cuda".
 
     Raises:
-        UserError: if there is no such model, checkpoint or device, the checkpoint cannot be loaded, or the network is
-            not 2D.
+        UserError: if there is no such model, checkpoint or device, the model's files are damaged, or the network is not
+            2D.
     """
     if not (model / "plans.json").is_file():
         raise UserError(f"There is no trained model {model}: train it first, or check -d, -tr, -p and -c.")
@@ -34,6 +35,8 @@ def load_predictor(model: Path, fold: int | str, checkpoint: str, device: str) -
         raise UserError(f"{path} does not exist: train that fold to its end, or choose what it has with -f and -chk.")
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("There is no CUDA device that torch can use: leave out -device, or give -device cpu.")
+    read_plans(model / "plans.json")
+    read_dataset_json(model / "dataset.json")
     try:
         with redirect_stdout(io.StringIO()):  # nnU-Net tells where it looked for the trainer
             predictor = CheckedPredictor(device=torch.device(device), allow_tqdm=False)
