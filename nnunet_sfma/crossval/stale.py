@@ -1,6 +1,5 @@
 """Refuses results that belong to another split or to other plans than those that are there now."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -120,7 +119,7 @@ def _refuse_other_plans(model: Model) -> None:
     if not model.plans_copy.is_file():
         return
     paths = (model.plans_copy, model.preprocessed / f"{model.plans}.json")
-    then, now = (json.loads(path.read_text())["configurations"].get(model.configuration, {}) for path in paths)
+    then, now = (read_plans(path)["configurations"].get(model.configuration, {}) for path in paths)
     different = sorted(key for key in {*then, *now} if then.get(key) != now.get(key))
     if different:
         raise UserError(

@@ -10,7 +10,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from nnunet_sfma.errors import UserError
-from nnunet_sfma.prediction.reading import UnusableImageError, read_images
+from nnunet_sfma.prediction.reading import UnusableImageError, read_images, refuse_cut_off
 from nnunet_sfma.sentences import last_line
 
 
@@ -93,6 +93,7 @@ def read_case(files: CaseFiles, predictor: nnUNetPredictor) -> Volume:
     plans = predictor.plans_manager
     try:
         image, properties = read_images(files.images, plans)
+        refuse_cut_off([files.label] if files.label else [], plans.image_reader_writer_class)
         label = plans.image_reader_writer_class().read_seg(str(files.label))[0] if files.label else None
         image, label, properties = preprocessor.run_case_npy(
             image, label, properties, plans, predictor.configuration_manager, predictor.dataset_json

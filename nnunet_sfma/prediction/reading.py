@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
 from nnunet_sfma.sentences import last_line
+from nnunet_sfma.whole_files import is_whole
 from nnunet_sfma.workers import few_ahead
 
 
@@ -64,20 +66,33 @@ def read_images(files: Sequence[str | Path], plans: PlansManager) -> tuple[np.nd
     """Return an image (C, Z, Y, X) and its properties, as nnU-Net's reader does.
 
     Raises:
-        UnusableImageError: if a file cannot be read, or holds a value that is not finite.
+        UnusableImageError: if a file cannot be read, is cut off, or holds a value that is not finite.
     """
+    reader = plans.image_reader_writer_class
     try:
-        image, properties = plans.image_reader_writer_class().read_images([str(file) for file in files])
+        image, properties = reader().read_images([str(file) for file in files])
     except UnusableImageError:
         raise
     except Exception as error:  # every library behind nnU-Net's readers has its own
         raise UnusableImageError(f"{_names(files)} cannot be read ({last_line(error)})") from error
+    refuse_cut_off(files, reader)
     for channel, voxels in enumerate(image):
         wrong = voxels.size - np.count_nonzero(np.isfinite(voxels))
         if wrong:
             file = files[channel] if len(files) == len(image) else files[0]
             raise UnusableImageError(f"{file} holds {wrong} NaN or infinite voxels in channel {channel}")
     return image, properties
+
+
+def refuse_cut_off(files: Sequence[str | Path], reader: type[BaseReaderWriter]) -> None:
+    """Refuse a NIfTI that ends before its voxels do, which ITK reads without a word.
+
+    Raises:
+        UnusableImageError: naming the first.
+    """
+    for path in map(Path, files):
+        if path.name.endswith((".nii", ".nii.gz")) and not is_whole(path, reader):
+            raise UnusableImageError(f"{path} is cut off")
 
 
 def _names(files: Sequence[str | Path]) -> str:

@@ -70,6 +70,8 @@ def _write_by_hand(root: Path) -> None:
     for description in ("dataset.json", "plans.json"):
         shutil.copy(model / description, root / "predictions")
     torch.save({"state_dict": {}}, root / "weights.pth")
+    (model / "fold_1").mkdir()
+    (model / "fold_1" / "checkpoint_best.pth").touch()
     notes = model.parent / "crossval"
     notes.mkdir(exist_ok=True)
     preprocessed = workspace.preprocessed / "Dataset001_Plain"

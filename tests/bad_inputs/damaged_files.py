@@ -20,6 +20,8 @@ CROSSVAL, PREDICT, EVALUATE, EXPLAIN, COMPARE, REPORT, STACK = (
     f"{command} {COMMANDS[command]}"
     for command in ("crossval", "predict", "evaluate", "explain", "compare", "report", "stack")
 )
+UNTOLD = CROSSVAL.replace("--folds 0", "--folds 1")
+"""Of a fold whose checkpoint cannot tell on what it was trained, so that the notes beside it count."""
 CONVERT = {dataset: f"convert {dataset} {COMMANDS[f'convert {dataset}']}" for dataset in RELEASES}
 
 JSON_FILES = {
@@ -33,9 +35,9 @@ JSON_FILES = {
     f"{RESULTS}/dataset.json": (EVALUATE, PREDICT, EXPLAIN),
     f"{RESULTS}/evaluation/evaluation.json": (COMPARE, REPORT),
     f"{RESULTS}/evaluation/explain/explain.json": (REPORT,),
-    f"{NOTES}/{MODEL}.split.json": (CROSSVAL,),
-    f"{NOTES}/{MODEL}.plans.json": (CROSSVAL,),
-    f"{NOTES}/{MODEL}.slurm.json": ("status -d 1", "status -d 1 --cancel"),
+    f"{NOTES}/{MODEL}.split.json": (UNTOLD,),
+    f"{NOTES}/{MODEL}.plans.json": (UNTOLD,),
+    f"{NOTES}/{MODEL}.slurm.json": ("status -d 1 --cancel",),
     "predictions/dataset.json": (FOLDER,),
     "predictions/plans.json": (FOLDER,),
     "predicted/nnunet_sfma_prediction.json": (PREDICT,),
