@@ -61,6 +61,12 @@ def _channels_by_case(folder: Path, ending: str) -> Mapping[str, set[int]]:
             f"{folder} holds files that are not named CASE_0000{ending} ({first_few(strange, 3)}): rename them or move "
             "them away."
         )
+    no_files = sorted(name for name in names if not (folder / name).is_file())
+    if no_files:
+        raise UserError(
+            f"{folder} holds what is no file or a link that leads nowhere ({first_few(no_files, 3)}): restore it, or "
+            "move it away."
+        )
     found = defaultdict(set)
     for match in map(pattern.fullmatch, names):
         found[match[1]].add(int(match[2]))

@@ -69,6 +69,7 @@ def _write_by_hand(root: Path) -> None:
             label.unlink()
     for description in ("dataset.json", "plans.json"):
         shutil.copy(model / description, root / "predictions")
+    (root / "folders" / "case_0_0000.nii.gz").mkdir(parents=True)
     torch.save({"state_dict": {}}, root / "weights.pth")
     (model / "fold_1").mkdir()
     (model / "fold_1" / "checkpoint_best.pth").touch()

@@ -30,7 +30,7 @@ WRONG = {
     "checkpoint": NO_NAME,
     "dataset_id": (*NO_WHOLE_NUMBER, "0", "1000"),
     "source": (*NO_FOLDER, "{root}/present"),
-    "images": (*NO_FOLDER, "{root}/present"),
+    "images": (*NO_FOLDER, "{root}/present", "{root}/folders"),
     "predictions": (*NO_FOLDER, "{root}/present"),
     "labels": (*NO_FOLDER, "{root}/present"),
     "djfile": NO_FOLDER,
