@@ -11,6 +11,8 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import predict_entry_point
 
 from nnunet_sfma.cli import main as nnunet_sfma
+from nnunet_sfma.explaining.case import CaseFiles, read_case
+from nnunet_sfma.explaining.trained_model import load_predictor
 from nnunet_sfma.prediction.__main__ import main
 from tests.conftest import Workspace
 from tests.prediction.conftest import PLANS, SHAPES, TRAINER, copy_images, copy_model, images_of
@@ -102,6 +104,16 @@ def test_nnunets_own_command_is_stopped_by_our_networks(trained, tmp_path, monke
     with pytest.raises(SystemExit, match="^The image that is named last has NaN or infinite voxels in channel 1:"):
         predict_entry_point()
     assert "larger" not in masks(tmp_path / "out")
+
+
+def test_explain_refuses_it_as_well(trained, tmp_path, monkeypatch):
+    use_model(trained, tmp_path, monkeypatch, ".mha", "SimpleITKIO")
+    files = [tmp_path / "images" / f"larger_{channel:04d}.mha" for channel in range(2)]
+    put_value(files[1], np.nan)
+    model = tmp_path / "results" / trained.regions / f"{TRAINER}__{PLANS}__2d"
+    predictor = load_predictor(model, 0, "checkpoint_final.pth", "cpu")
+    with pytest.raises(SystemExit, match=rf"^{files[1]} holds 1 NaN or infinite voxels in channel 1: repair it.$"):
+        read_case(CaseFiles(files, None), predictor)
 
 
 def test_nifti_border_of_nan_is_predicted_as_one_of_zeros(trained, tmp_path, command):
