@@ -1,16 +1,22 @@
 """Checkpoint files: whole at every moment, told from damaged ones, and one kept before the latest."""
 
 import contextlib
+import errno
 import os
 import shutil
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.sentences import first_line
-from nnunet_sfma.trainers.checkpoint_reader import DamagedCheckpointError, find_damaged, read_checkpoint, read_facts
+from nnunet_sfma.trainers.checkpoint_reader import (
+    UNREADABLE,
+    DamagedCheckpointError,
+    find_damaged,
+    read_checkpoint,
+    read_facts,
+)
 
 FINAL = "checkpoint_final.pth"
 LATEST = "checkpoint_latest.pth"
@@ -107,7 +113,9 @@ def _is_whole_archive(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return find_damaged(archive) is None
-    except (zipfile.BadZipFile, zlib.error, EOFError):
+    except UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # the latter is a place before the file's start
+            raise
         return False
 
 

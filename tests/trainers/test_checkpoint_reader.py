@@ -1,5 +1,6 @@
 """Checkpoints are read without running what they name."""
 
+import contextlib
 import os
 import re
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import torch
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.trainers.checkpoint_reader import DamagedCheckpointError, read_checkpoint, read_facts
+from nnunet_sfma.trainers.checkpoints import FINAL, set_aside_damaged
 
 READERS = pytest.mark.parametrize("read", [read_checkpoint, read_facts])
 CONTENT = {
@@ -91,3 +93,18 @@ def test_flipped_bits_are_found_where_they_matter(tmp_path):
     path.write_bytes(content)
     with pytest.raises(DamagedCheckpointError, match="Bad CRC-32"):
         read_facts(path)
+
+
+def test_damage_in_the_directory_of_the_file_never_ends_in_another_error(tmp_path):
+    path = tmp_path / FINAL
+    torch.save(CONTENT, path)
+    whole, found = path.read_bytes(), 0
+    for place in range(len(whole) - 400, len(whole), 8):
+        content = bytearray(whole)
+        content[place] ^= 128
+        path.write_bytes(content)
+        for read in (read_checkpoint, read_facts):
+            with contextlib.suppress(DamagedCheckpointError):
+                read(path)
+        found += len(set_aside_damaged(tmp_path))
+    assert found > 25
