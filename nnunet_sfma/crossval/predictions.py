@@ -10,6 +10,7 @@ from nnunetv2.utilities.file_path_utilities import folds_tuple_to_string
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_sfma.crossval.images import find_cases
+from nnunet_sfma.crossval.inputs import Inputs
 from nnunet_sfma.crossval.models import Model, split_of
 from nnunet_sfma.crossval.results import is_newer
 from nnunet_sfma.crossval.stale import refuse_postprocessing_of_another_split
@@ -209,7 +210,28 @@ class Postprocessing(Files):
         described = ["-plans_json", str(plans), "-dataset_json", str(dataset)]
         return ["nnUNetv2_apply_postprocessing", *places, *described, "-np", str(whole.processes)]
 
+    @property
+    def inputs(self) -> Inputs:
+        """What it is applied to, and what is applied."""
+        whole = self.prediction
+        return Inputs([*whole.files(whole.predicted), whole.postprocessing], self.log.with_suffix(".inputs.json"))
+
+    def prepare(self) -> None:
+        """Remove what was made of other predictions or was left cut off, and note what the rest is made of."""
+        if not self._is_of_these():
+            for path in self.files:
+                path.unlink(missing_ok=True)
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.inputs.keep()
+        super().prepare()
+
     def is_finished(self) -> bool:
+        return self._is_of_these() and all(path.is_file() for path in self.files)
+
+    def _is_of_these(self) -> bool:
+        """Whether what is there was made of these predictions, by content; by age where an older release made it."""
+        if self.inputs.are_noted:
+            return not self.inputs.have_changed()
         return is_newer(self.files, self.prediction.files(self.prediction.predicted))
 
 

@@ -180,9 +180,19 @@ def test_damaged_postprocessed_file_is_made_again(
     main(arguments)
     assert _different(out, continued.out) == []
     assert _dry_run(arguments, capsys) == ["# part 1 of 1 is finished", "# the post-processing is finished"]
-    os.utime(out / "before_postprocessing" / "case_3.nii.gz")
+
+
+def test_postprocessing_is_applied_again_by_content_and_not_by_the_clock(
+    out: Path, arguments: list[str], capsys: pytest.CaptureFixture
+):
+    predicted = out / "before_postprocessing" / "case_3.nii.gz"
+    os.utime(predicted, (4_000_000_000, 4_000_000_000))  # written by a machine whose clock is ahead
+    done = ["# part 1 of 1 is finished", "# the post-processing is finished"]
+    assert _dry_run(arguments, capsys) == done
+    shutil.copy(out / "before_postprocessing" / "case_5.nii.gz", predicted)
+    os.utime(predicted, (1_600_000_000, 1_600_000_000))
     finished, command = _dry_run(arguments, capsys)
-    assert finished == "# part 1 of 1 is finished"
+    assert finished == done[0]
     assert command.startswith(f"nnUNetv2_apply_postprocessing -i {out / 'before_postprocessing'} -o {out} -pp_pkl_file")
 
 
