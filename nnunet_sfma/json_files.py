@@ -107,11 +107,11 @@ def check_content(content: Any, schema: dict, *, source: str, within: str = "", 
 
 
 def _read(path: Path, missing: str | None, advice: str) -> str:
-    if not path.exists():
-        raise UserError(missing or f"There is no {path}: {MISSING_ADVICE}.")
-    if not path.is_file():  # a folder, or a pipe that would never end
-        raise UserError(f"{path} is not a regular file: {MISSING_ADVICE}.")
     try:
+        if not path.exists():
+            raise UserError(missing or f"There is no {path}: {MISSING_ADVICE}.")
+        if not path.is_file():  # a folder, or a pipe that would never end
+            raise UserError(f"{path} is not a regular file: {MISSING_ADVICE}.")
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise UserError(f"{path} is damaged (not UTF-8): {advice}.") from None

@@ -3,7 +3,7 @@
 import shlex
 from collections.abc import Mapping, Sequence
 
-from jsonschema import Draft202012Validator
+from nnunet_sfma.json_files import valid
 
 KEY = "made_by"
 COMMAND = {
@@ -35,7 +35,7 @@ def plan_command(
 def command_of(plans: Mapping) -> str | None:
     """Return the command that made plans, as one would type it; None if they do not say."""
     command = plans.get(KEY)
-    return shlex.join(command) if Draft202012Validator(COMMAND).is_valid(command) else None
+    return shlex.join(command) if valid(command, COMMAND) else None
 
 
 def are_the_same(plans: Mapping, others: Mapping) -> bool:

@@ -63,7 +63,7 @@ def read_progress(fold: Path) -> Progress:
     Raises:
         OSError: if the log cannot be read.
     """
-    logs = sorted(fold.glob("training_log_*.txt"), key=lambda path: path.stat().st_mtime)
+    logs = sorted(fold.glob("training_log_*.txt"), key=_begun)
     if not logs:
         return Progress()
     with logs[-1].open("rb") as file:
@@ -79,6 +79,11 @@ def read_progress(fold: Path) -> Progress:
         predicting=": predicting " in text,
         last_change=logs[-1].stat().st_mtime,
     )
+
+
+def _begun(log: Path) -> list[int]:
+    """Year, month, day, hour, minute and second in its name: a copy may be of another age."""
+    return [int(number) for number in re.findall(r"\d{1,9}", log.stem)]
 
 
 def read_validated_dice(fold: Path) -> float | None:

@@ -91,8 +91,10 @@ def _rows(model: Model, notes: list[str]) -> list[Row]:
     with _noting(notes):
         submission = read_submission(model)
         live = live_jobs(submission)
-    rows = []
-    for number in _numbers(model, notes):
+    rows, numbers = [], []
+    with _noting(notes):
+        numbers = _numbers(model, notes)
+    for number in numbers:
         row = Row(model.trainer, model.plans, model.configuration, number, UNREADABLE)
         with _noting(notes):
             job = live.get(submission.folds.get(str(number), "")) if submission else None
@@ -145,7 +147,7 @@ def _stage(fold: Fold) -> Stage:
     try:
         if fold.number != ALL:
             return fold.stage
-    except (UserError, IndexError):  # the cases cannot be seen, or the split has no such fold
+    except (UserError, OSError, IndexError):  # the cases cannot be seen, or the split has no such fold
         pass
     return fold_stage(fold.folder, [], "")  # the summary tells as much
 

@@ -59,6 +59,7 @@ def states(rows: list[dict]) -> dict[int | str, str]:
 
 def test_logs_that_a_kill_cut_off_or_that_are_damaged(model, capsys):
     (log,) = model.folder.glob("fold_0/training_log_*.txt")
+    log.with_name("training_log_2025_12_31_23_59_59.txt").write_text("x: train_loss 7.0\n")  # copied later
     lines = LOG.splitlines(keepends=True)
     for cut in range(1, 8):
         for line in range(1, len(lines)):  # every line, cut off within its message
