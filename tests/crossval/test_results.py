@@ -45,7 +45,7 @@ def commands(capsys) -> list[str]:
     main([*CROSSVAL, "--dry-run"])
     lines = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("#")]
     assert [line.split()[1] for line in lines[-2:]] == ["evaluate", "report"]
-    return [line.split()[0] for line in lines[:-2]]
+    return [line.split()[0] for line in lines[:-2] if line.startswith("nnUNetv2_")]
 
 
 def replace_by_older(path: Path, content: bytes) -> None:
@@ -64,14 +64,15 @@ def test_content_counts_and_not_the_clock(finished, capsys):
         os.utime(path, (path.stat().st_mtime + ONE_DAY,) * 2)
     assert commands(capsys) == []
     validation = finished.model.folder / "fold_1" / "validation"
+    another = (labels / "case_4.nii.gz").read_bytes()
     for path in (validation / "case_3.nii.gz", validation / "summary.json", labels / "case_3.nii.gz"):
         before = path.read_bytes()
-        replace_by_older(path, b"another content")
+        replace_by_older(path, another)
         assert commands(capsys) == BOTH
         path.write_bytes(before)
     assert commands(capsys) == []
 
-    replace_by_older(validation / "case_3.nii.gz", b"another content")
+    replace_by_older(validation / "case_3.nii.gz", another)
     finished.prepare()
     assert not (finished.folder / "summary.json").exists()
     (finished.folder / "summary.json").write_text("{}")  # interrupted between the two commands
