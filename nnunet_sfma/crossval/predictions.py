@@ -307,8 +307,11 @@ def _folds(model: Model, wanted: Sequence[str] | None) -> tuple[int | str, ...]:
     folds = sorted(set(folds), key=lambda fold: (fold == "all", fold))
     missing = [str(fold) for fold in folds if not (model.folder / f"fold_{fold}" / FINAL).is_file()]
     if missing:
+        there = sorted(name for name in model.fold_names if (model.folder / f"fold_{name}" / FINAL).is_file())
+        others = f" (there is {', '.join(there)})" if there else ""
         raise UserError(
-            f"{model.folder} has no {FINAL} of fold {first_few(missing)}: train it to its end, or name others with -f."
+            f"{model.folder} has no {FINAL} of fold {first_few(missing)}: train it to its end, or name others with -f"
+            f"{others}."
         )
     return tuple(folds)
 

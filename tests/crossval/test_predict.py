@@ -228,7 +228,7 @@ def test_part_that_fails_is_named_with_the_end_of_its_log(
 def test_missing_fold_is_named(trained: Workspace, arguments: list[str], tmp_path: Path):
     folds = arguments.index("-f")
     del arguments[folds : folds + 3]
-    with pytest.raises(SystemExit, match="has no checkpoint_final.pth of fold 2, 3, 4: train it to its end"):
+    with pytest.raises(SystemExit, match=r"of fold 2, 3, 4: train it to its end, or name others .* \(there is 0, 1\)"):
         main(arguments)
     split = trained.preprocessed / DATASET / "splits_final.json"
     split.rename(tmp_path / split.name)
