@@ -69,6 +69,8 @@ def _write_by_hand(root: Path) -> None:
             label.unlink()
     for description in ("dataset.json", "plans.json"):
         shutil.copy(model / description, root / "predictions")
+    subjects = {f"case_{number}": f"patient_{number}" for number in range(6)}
+    (workspace.raw / "Dataset001_Plain" / "subjects.json").write_text(json.dumps(subjects))
     (root / "folders" / "case_0_0000.nii.gz").mkdir(parents=True)
     torch.save({"state_dict": {}}, root / "weights.pth")
     (model / "fold_1").mkdir()

@@ -26,6 +26,7 @@ CONVERT = {dataset: f"convert {dataset} {COMMANDS[f'convert {dataset}']}" for da
 
 JSON_FILES = {
     f"{RAW_DATA}/dataset.json": (CHECK,),
+    f"{RAW_DATA}/subjects.json": (CHECK, EVALUATE),
     f"{PREPROCESSED}/splits_final.json": (CHECK, EVALUATE, CROSSVAL),
     f"{PREPROCESSED}/split_record.json": (CHECK, EVALUATE),
     f"{PREPROCESSED}/nnUNetPlans.json": (PLAN,),
