@@ -16,6 +16,8 @@ from nnunet_sfma.crossval.models import Model
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.evaluation_file import read_evaluation
 from nnunet_sfma.split_record import split_checksum
+from nnunet_sfma.trainers.changed_plans import changes_between
+from nnunet_sfma.trainers.complete_plans import complete_plans
 from nnunet_sfma.trainers.fold_lock import alone
 from tests.conftest import SHORT_RECIPE, TINY_NETWORKS, Workspace
 from tests.trainers.conftest import TRAINER, read_checkpoint
@@ -241,6 +243,15 @@ def test_another_network_or_optimiser_is_refused_before_the_training(fold, setti
     assert (fold / FINAL).read_bytes() == before and (fold / "validation" / "summary.json").is_file()
     with pytest.raises(SystemExit, match=f"fold_0 is of other plans than tiny holds now .*{named}"):
         main(judging(*MODEL)[0])
+
+
+def test_plans_of_nnunets_own_are_no_others_than_what_a_trainer_made_of_them(workspace):
+    own = json.loads((workspace.preprocessed / workspace.plain / "nnUNetPlans.json").read_text())
+    completed = complete_plans(own, "2d", "sfmanet", workspace.root / "no_model_yet")
+    assert "training" in completed["configurations"]["2d"]
+    assert changes_between(completed, own, "2d") == {}
+    own["configurations"]["2d"]["batch_size"] += 1
+    assert list(changes_between(completed, own, "2d")) == ["batch_size"]
 
 
 def test_other_labels_are_refused(workspace):
