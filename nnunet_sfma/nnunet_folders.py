@@ -1,11 +1,15 @@
 """nnU-Net's three folders and its data set names, with errors in one sentence."""
 
 import os
+import re
 import tempfile
 from pathlib import Path
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.sentences import shortened
 
+ID = re.compile(r"[0-9]{1,9}")
+FULL_NAME = re.compile(r"Dataset[0-9]{3}_[^/\\\x00-\x1f]{1,200}")
 VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
 
@@ -36,9 +40,12 @@ def dataset_name(dataset: int | str) -> str:
     """
     from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
 
-    if not str(dataset).isdigit():
-        if not str(dataset).startswith("Dataset"):
-            raise UserError(f"'{dataset}' is no data set: give its id or its full name, such as Dataset501_ISLES2022.")
+    if not ID.fullmatch(str(dataset)):
+        if not FULL_NAME.fullmatch(str(dataset)):
+            raise UserError(
+                f"'{shortened(str(dataset))}' is no data set: give its id or its full name, such as "
+                "Dataset501_ISLES2022."
+            )
         return str(dataset)
     found = find_candidate_datasets(int(dataset))
     if len(found) == 0:

@@ -10,7 +10,7 @@ from nnunet_sfma.errors import UserError
 from nnunet_sfma.sentences import shortened
 
 PREPROCESSING_KEYS = ("spacing", "normalization_schemes")
-SMALLEST_SLICE, LARGEST_SIDE, LARGEST_BATCH = 4, 2**14, 2**16
+SMALLEST_SLICE, LARGEST_SLICE, LARGEST_PATCH, LARGEST_BATCH = 4, 2**14, 2**13, 2**16
 BARE_NAME = re.compile(r"\w[\w.+=-]*")
 LONGEST_NAME = 100
 FILES_BESIDE_PLANS = ("dataset", "dataset_fingerprint", "splits_final", "split_record")
@@ -56,8 +56,8 @@ def check_configuration(configuration: dict, original: dict) -> None:
         raise UserError(
             f"patch_size must be two whole numbers of at least 16, such as [256,256], got {shortened(repr(patch))}."
         )
-    if max(sides) > LARGEST_SIDE:
-        raise UserError(f"patch_size has sides of at most {LARGEST_SIDE}, got {shortened(repr(patch))}.")
+    if max(sides) > LARGEST_PATCH:
+        raise UserError(f"patch_size has sides of at most {LARGEST_PATCH}, got {shortened(repr(patch))}.")
     if configuration["spacing"] != original["spacing"]:
         _check_spacing(configuration["spacing"], original)
     for scheme in configuration["normalization_schemes"]:
@@ -69,7 +69,7 @@ def _check_spacing(spacing: list[float], original: dict) -> None:
     median = original["median_image_size_in_voxels"]
     if all(0 < value < math.inf for value in spacing):  # NaN is not, either
         sides = [size * old / new for size, old, new in zip(median, original["spacing"], spacing, strict=True)]
-        if all(SMALLEST_SLICE <= side <= LARGEST_SIDE for side in sides):
+        if all(SMALLEST_SLICE <= side <= LARGEST_SLICE for side in sides):
             return
     raise UserError(
         f"spacing={json.dumps(spacing)} leaves no usable slices of the {median[0]:g} x {median[1]:g} pixels that they "

@@ -76,7 +76,7 @@ def set_to(value: str, preset: str = "sfmanet") -> list[str]:
                 ("batch_size=1" + "0" * 40, "batch_size must be a whole number from 1 on, 65536 at most"),
                 ("batch_size=1e40", "batch_size must be a whole number"),
                 ("batch_size=NaN", "batch_size must be a whole number"),
-                ("patch_size=[64,1000000]", "at most 16384"),
+                ("patch_size=[64,1000000]", "at most 8192"),
                 ("patch_size=[true,64]", "two whole numbers"),
                 ("spacing=[0,1]", "spacing=.* leaves no usable slices of the 40 x 32 pixels"),
                 ("spacing=[-1,1]", "leaves no usable slices"),
@@ -97,6 +97,10 @@ def set_to(value: str, preset: str = "sfmanet") -> list[str]:
                 *("splits_final", "dataset", "Dataset", "dataset_fingerprint", "split_record", "nnUNetPlans", ".."),
                 *("a\nb", "a/b", "a\\b", "n" * 101, "n" * 300, "", " ", "a b", "-x", ".hidden", "a\0b", "\udcff"),
             )
+        ),
+        *(
+            (["-d", dataset, "--preset", "sfmanet"], "is no data set: give its id")
+            for dataset in ("\u00b2", "9" * 5000, "Dataset", "Dataset001_x/../Dataset001_Plain", "Dataset001_a\nb")
         ),
         (["-d", "1", "--preset", "sfmanet", "-p", "../Dataset002_Regions/nnUNetPlans"], "as it stands in their folder"),
     ],
