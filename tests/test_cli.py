@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
+import nnunet_sfma
 from nnunet_sfma.cli import main
 from nnunet_sfma.errors import UserError
 
@@ -34,6 +36,12 @@ def test_argparse_of_pypi_before_the_standard_one_does_no_harm(command: list[str
     done = python("-c", STARTED, *command, PYTHONPATH=site_packages)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) > 5
+
+
+def test_no_module_takes_whatever_argparse_comes_first():
+    package = Path(nnunet_sfma.__file__).parent
+    takes = [path.name for path in package.rglob("*.py") if re.search(r"^\s*import argparse$", path.read_text(), re.M)]
+    assert takes == ["standard_argparse.py"]
 
 
 def test_warnings_of_other_packages_are_not_shown_to_users():

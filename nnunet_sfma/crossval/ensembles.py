@@ -4,7 +4,6 @@ It is ``nnUNetv2_find_best_configuration`` for models that each have plans of th
 times all plans, nnU-Net's function takes any models.
 """
 
-import argparse
 import os
 import shutil
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from nnunet_sfma.crossval.models import Model, find_models
 from nnunet_sfma.crossval.results import Accumulation
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.fold_stage import Stage
+from nnunet_sfma.standard_argparse import argparse
 
 
 def find_best(models: Sequence[Model], folds: Sequence[int], processes: int) -> dict:

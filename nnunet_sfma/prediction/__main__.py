@@ -1,6 +1,5 @@
 """``python -m nnunet_sfma.prediction``: what ``nnUNetv2_predict`` does, with :class:`BatchedPredictor`."""
 
-import argparse
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from nnunet_sfma.errors import UserError
 from nnunet_sfma.nnunet_folders import dataset_name, make_writable_folder, nnunet_folder
 from nnunet_sfma.prediction.batched_predictor import BatchedPredictor
 from nnunet_sfma.sentences import first_few, first_line
+from nnunet_sfma.standard_argparse import argparse
 from nnunet_sfma.threads import wanted_threads
 from nnunet_sfma.trainers.checkpoint_reader import UNREADABLE
 from nnunet_sfma.trainers.checkpoints import FINAL

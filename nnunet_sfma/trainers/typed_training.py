@@ -1,6 +1,5 @@
 """The ``nnUNetv2_train`` that a user typed: its plans are looked for early, and a training remembers its command."""
 
-import argparse
 import contextlib
 import json
 import shlex
@@ -11,6 +10,7 @@ from nnunet_sfma.errors import UserError
 from nnunet_sfma.files import replace_text
 from nnunet_sfma.json_files import read_json
 from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
+from nnunet_sfma.standard_argparse import argparse
 
 PROGRAM = "nnUNetv2_train"
 NO_PLANS = "There are no plans {}: make them with nnUNetv2_plan_and_preprocess or nnunet-sfma plan, or check -p."
