@@ -7,7 +7,7 @@ from nnunet_sfma.crossval.folds import Fold
 from nnunet_sfma.crossval.models import Model, split_of
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.fold_stage import CHECKPOINTS
-from nnunet_sfma.evaluation.sources import read_plans
+from nnunet_sfma.nnunet_files import read_plans
 from nnunet_sfma.sentences import first_few
 from nnunet_sfma.split_record import read_splits, split_checksum
 from nnunet_sfma.trainers.changed_plans import changes_between, describe

@@ -3,15 +3,17 @@
 Overlaps are counted by nnU-Net's own functions on what nnU-Net's own reader returns.
 """
 
+import inspect
 import math
 from dataclasses import asdict, dataclass
-from importlib import import_module
+from functools import cache
 from pathlib import Path
 
 import nibabel
 import numpy as np
 from nnunetv2.evaluation.evaluate_predictions import compute_tp_fp_fn_tn, region_or_label_to_mask
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
+from nnunetv2.imageio.reader_writer_registry import recursive_find_reader_writer_by_name
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.lesions import measure_lesions
@@ -68,7 +70,7 @@ class Measuring:
     Attributes:
         classes: foreground classes or regions by name, each with its labels.
         ignore_label: voxels that do not count, if the data set has such a label.
-        reader: nnU-Net's reader class, ``module:name``.
+        reader: name of nnU-Net's reader class.
         picture: whether the images have two axes; they are measured in pixels.
         distances: "mm" or "voxel".
         tolerance: of NSD, in that unit.
@@ -185,9 +187,17 @@ def is_flat(path: Path, reader: str) -> bool:
     return bool(spacing[0] > FLAT_SPACING * max(spacing[1:]))
 
 
-def _reader(name: str) -> type[BaseReaderWriter]:
-    module, _, leaf = name.partition(":")
-    return getattr(import_module(module), leaf)
+@cache
+def reader_class(name: str) -> type[BaseReaderWriter]:
+    """Return nnU-Net's reader of this name.
+
+    Raises:
+        RuntimeError, TypeError: if it has none.
+    """
+    found = recursive_find_reader_writer_by_name(name)
+    if not (inspect.isclass(found) and issubclass(found, BaseReaderWriter)):  # any name in nnU-Net's modules is found
+        raise TypeError(f"{name} is no reader of nnU-Net")
+    return found
 
 
 def _not_finite(path: Path, array: np.ndarray) -> int:
@@ -200,7 +210,7 @@ def _not_finite(path: Path, array: np.ndarray) -> int:
 
 def _load(path: Path, reader: str) -> tuple[np.ndarray, dict]:
     try:
-        return _reader(reader)().read_seg(str(path))
+        return reader_class(reader)().read_seg(str(path))
     except Exception as error:  # readers raise whatever their library does
         reason = last_line(error)
         raise UserError(f"{path} cannot be read ({reason}): make it again or leave the case out.") from None
@@ -208,7 +218,7 @@ def _load(path: Path, reader: str) -> tuple[np.ndarray, dict]:
 
 def _read(path: Path, how: Measuring, allowed: set | None, case: str) -> tuple[np.ndarray, dict]:
     array, properties = _load(path, how.reader)
-    if not is_whole(path, _reader(how.reader)):
+    if not is_whole(path, reader_class(how.reader)):
         raise UserError(f"{path} is cut off or damaged: make it again, or leave {case} out.")
     if array.shape[0] != 1 or array.ndim != 4:
         raise UserError(f"{path} has the shape {array.shape[1:]} with {array.shape[0]} channels: it is no label map.")

@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.conventions import Conventions
-from nnunet_sfma.evaluation.measure import EvaluatedCase, Measuring, is_flat
+from nnunet_sfma.evaluation.measure import EvaluatedCase, Measuring, is_flat, reader_class
 from nnunet_sfma.json_files import STRINGS, read_json
 from nnunet_sfma.nnunet_files import read_dataset_json, read_plans
 from nnunet_sfma.sentences import first_few, last_line
@@ -114,7 +113,6 @@ class Source:
             ) from None
         if not classes or "mean" in classes:
             raise UserError(f"The dataset.json of {self.name} needs classes, and none of them can be called 'mean'.")
-        reader = f"{reader.__module__}:{reader.__name__}"
         picture = is_flat(example, reader)
         return Measuring(
             classes=classes,
@@ -126,11 +124,12 @@ class Source:
             slice_axis=self.plans["transpose_forward"][0] if self.plans and not picture else 0,
         )
 
-    def _reader(self, example: Path) -> type[BaseReaderWriter]:
-        """nnU-Net's choice, which depends on what can read the file."""
+    def _reader(self, example: Path) -> str:
+        """The name of nnU-Net's choice, which depends on what can read the file."""
         try:
             with contextlib.redirect_stderr(io.StringIO()):  # nnU-Net prints what the readers raise
-                return determine_reader_writer_from_dataset_json(self.dataset_json, str(example), verbose=False)
+                found = determine_reader_writer_from_dataset_json(self.dataset_json, str(example), verbose=False)
+            return reader_class(found.__name__).__name__
         except Exception as error:  # nnU-Net asserts and looks up as it goes
             chosen = self.dataset_json.get("overwrite_image_reader_writer")
             why = f"; dataset.json asks for {chosen}" if chosen else ""

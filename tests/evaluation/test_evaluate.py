@@ -641,6 +641,14 @@ def test_damaged_descriptions(folders, broken):
         main(["evaluate", *folders])
 
 
+@pytest.mark.parametrize("reader", ["np", "isfile", "BaseReaderWriter"])
+def test_readers_are_nnunets(folders, reader):
+    path = Path(folders[1], "dataset.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "overwrite_image_reader_writer": reader}))
+    with pytest.raises(SystemExit, match=f"cannot be read .*{reader}"):
+        main(["evaluate", *folders])
+
+
 def test_full_disk_ends_in_a_sentence(folders, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "measurements.jsonl").symlink_to("/dev/full")
