@@ -27,7 +27,10 @@ OF_OURS = ("architecture", "training")
 TRAINED_WITH = {
     "type": "object",
     "required": ["patch_size", "batch_size", "spacing"],
-    "properties": {key: value for key, value in CONFIGURATION["properties"].items() if key not in OF_OURS},
+    "properties": {
+        **{key: value for key, value in CONFIGURATION["properties"].items() if key not in OF_OURS},
+        "architecture": {"type": "object"},
+    },
 }
 TIMES_TO_READ, SECONDS_TO_WRITE = 5, 0.3
 

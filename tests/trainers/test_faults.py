@@ -167,6 +167,7 @@ def edit_plans(workspace, plans: str, **changes) -> None:
         ({"training": {"num_epoch": 3}}, "unknown key 'num_epoch'.*did you mean num_epochs"),
         ({"training": {"num_epochs": 3}}, "the training block lacks"),
         ({"training": None}, "the training block must be an object"),
+        ({"architecture": [1]}, "configurations.2d.architecture: .1. is not of type 'object'"),
         ({"architecture": {}}, "describe no network, which nnUNetTrainerSFMANet does not"),
         ({"architecture": {"network_class_name": SFMANET}}, "architecture block lacks 'arch_kwargs'"),
     ],
