@@ -33,7 +33,6 @@ SAFE = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", False)
 DEFAULTS = {"allow_pickle": False}
 IMPORT_BY_NAME = {
     "nnunet_sfma/cli.py": "the converter that argparse chose among its own",
-    "nnunet_sfma/evaluation/measure.py": "one of nnU-Net's readers, from a list",
     "nnunet_sfma/trainers/listed_networks.py": "one of the listed networks",
 }
 
