@@ -27,12 +27,12 @@ WEIGHTS_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 LARGEST_NUMBER = 10**9
 LARGEST = {
     "oversample_foreground": 1.0,
-    "initial_lr": 1e3,
-    "weight_decay": 1e3,
-    "gradient_clip": 1e30,
+    **dict.fromkeys(
+        ("initial_lr", "weight_decay", "dice_weight", "ce_weight", "gradient_clip"), torch.finfo(torch.float32).max
+    ),
     "seed": 2**63 - 1,
 }
-"""Beyond lies nothing but a slip; ``LARGEST_NUMBER`` for what is not named."""
+"""What PyTorch can compute with, and counts beyond which lies nothing but a slip; ``LARGEST_NUMBER`` for the others."""
 OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW, "SGD": torch.optim.SGD}
 
 

@@ -18,6 +18,7 @@ from tests.crossval.conftest import (
     has_line,
     model_folder,
     started_commands,
+    take_the_place_of_the_validation,
     wait_for,
     write_folds,
 )
@@ -169,8 +170,7 @@ def test_task_that_never_gets_on_is_not_queued_for_ever(tmp_path):
 
 @needs_slurm
 def test_failed_fold_is_named_by_the_last_job(long_folds, capsys):
-    label = long_folds.preprocessed / long_folds.plain / "gt_segmentations" / "case_0.nii.gz"
-    label.write_bytes(b"")
+    take_the_place_of_the_validation(long_folds)
     main([*SUBMIT, "--folds", "0"])
     _, last = job_ids(capsys.readouterr().out)
     wait_for(lambda: last not in queue(), 300)
