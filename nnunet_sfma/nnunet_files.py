@@ -21,11 +21,12 @@ DATASET = {
         },
         "file_ending": {"type": "string", "pattern": r"^(\.[A-Za-z0-9]{1,10}){1,2}$"},
         "channel_names": NAMES,
-        "modality": NAMES,
-        "name": ONE_LINE,
-        "regions_class_order": {"type": "array", "items": LABEL},
+        "regions_class_order": {"type": ["array", "null"], "items": LABEL},
         "overwrite_image_reader_writer": {"type": "string"},
     },
+    # nnU-Net reads the old key only where the new one is not there
+    "if": {"not": {"required": ["channel_names"]}},
+    "then": {"properties": {"modality": NAMES}},
 }
 PLANS = {
     "type": "object",

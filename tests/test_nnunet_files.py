@@ -5,6 +5,7 @@ import json
 import pytest
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.evaluation.sources import Source
 from nnunet_sfma.nnunet_files import read_dataset_json, read_plans
 
 CONFIGURATION = {
@@ -76,7 +77,8 @@ def test_wrong_values_of_plans_are_named(tmp_path, change, place):
         ({"labels": {"background": 0, "lesion": -1}}, "labels.lesion"),
         ({"labels": {"background": 0, "lesion": []}}, "labels.lesion"),
         ({"labels": {"background": 0, "\x1b[2J": 1}}, "labels"),
-        ({"name": "two\nlines"}, "name"),
+        ({"modality": "CT"}, "modality"),
+        ({"regions_class_order": "12"}, "regions_class_order"),
         ({"file_ending": "/../x"}, "file_ending"),
         ({"channel_names": {"0": 1}}, "channel_names"),
     ],
@@ -86,3 +88,24 @@ def test_wrong_values_of_a_dataset_are_named(tmp_path, change, place):
     path.write_text(json.dumps({**DATASET, **change}))
     with pytest.raises(UserError, match=rf"dataset\.json is damaged \({place}"):
         read_dataset_json(path)
+
+
+@pytest.mark.parametrize(
+    "unused",
+    [
+        {"channel_names": {"0": "CT"}, "modality": "CT"},
+        {"regions_class_order": None},
+        {"name": None},
+        {"name": "two\nlines"},
+    ],
+)
+def test_what_nobody_uses_may_be_anything(tmp_path, unused):
+    (tmp_path / "dataset.json").write_text(json.dumps({**DATASET, **unused}))
+    assert read_dataset_json(tmp_path / "dataset.json") == {**DATASET, **unused}
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("two\n\x1b lines", "two lines"), (None, "unnamed data set"), ("\n", "unnamed data set")]
+)
+def test_names_are_shown_in_one_line(tmp_path, name, shown):
+    assert Source("m", tmp_path, [], {**DATASET, "name": name}).dataset_name == shown

@@ -137,6 +137,7 @@ def _assemble(source: Source, conventions: Conventions, how: Measuring, measured
     cases = [
         _case(files, each, conventions, source, subjects) for files, each in zip(source.cases, measured, strict=True)
     ]
+    subjects_known = all(case["subject"] for case in cases)
     chosen = asdict(conventions)
     if conventions.average == "slice":
         chosen["slice_axis"] = how.slice_axis
@@ -154,7 +155,7 @@ def _assemble(source: Source, conventions: Conventions, how: Measuring, measured
         "convention": f"{conventions}" + (f", slice_axis={how.slice_axis}" if "slice_axis" in chosen else ""),
         "convention_texts": conventions.texts(ignoring=how.ignore_label is not None),
         "metrics": [{**asdict(METRICS[key]), "unit": unit_of(METRICS[key], conventions, volume_unit)} for key in keys],
-        "split": {**source.split, "subjects_known": all(files.case in subjects for files in source.cases)},
+        "split": {**source.split, "subjects_known": subjects_known},
         "folds": source.folds,
         "missing": source.missing,
         "cases": cases,
@@ -165,7 +166,7 @@ def _assemble(source: Source, conventions: Conventions, how: Measuring, measured
             keys,
             conventions,
             [case["fold"] for case in cases],
-            [case["subject"] or case["case"] for case in cases],
+            [case["subject" if subjects_known else "case"] for case in cases],
         ),
         "detection_by_size": None
         if source.missing or how.ignore_label is not None
@@ -273,7 +274,10 @@ def _model(source: Source, how: Measuring) -> dict | None:
         "batch_size": resolved["batch_size"],
         "spacing": resolved["spacing"],
         "normalization": resolved["normalization_schemes"],
-        "cost": count_cost(architecture, len(_channels(source)), resolved["patch_size"], how.classes),
+        # a cascade's network also sees the segmentation of the stage before
+        "cost": None
+        if resolved.get("previous_stage")
+        else count_cost(architecture, len(_channels(source)), resolved["patch_size"], how.classes),
     }
 
 

@@ -5,7 +5,9 @@ import math
 from pathlib import Path
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.evaluation.conventions import TEXTS
 from nnunet_sfma.evaluation.schema import EVALUATION
+from nnunet_sfma.evaluation.summary import mean_of_classes
 from nnunet_sfma.json_files import read_json
 
 NAME = "evaluation.json"
@@ -33,6 +35,8 @@ def read_evaluation(path: Path) -> dict:
         raise UserError(f"There is no {NAME} in {path}: make it with nnunet-sfma evaluate.")
     evaluation = read_json(file, EVALUATION, advice=ADVICE)
     _refuse_contradictions(evaluation, file)
+    if evaluation["conventions"].get("f1") == "f1-of-means" and evaluation["summary"]:
+        _renew_mean_f1(evaluation, file)
     return {**evaluation, "path": str(file.absolute())}
 
 
@@ -46,6 +50,16 @@ def _refuse_contradictions(evaluation: dict, file: Path) -> None:
     for place, entries in named.items():
         if set(entries) != classes:
             raise UserError(f"{file} is damaged ({place}: other classes than in dataset.classes): {ADVICE}.")
+
+
+def _renew_mean_f1(evaluation: dict, file: Path) -> None:
+    """Take the mean of the classes' F1; earlier versions computed it from precision and recall over all classes."""
+    summary = evaluation["summary"]
+    try:
+        summary["mean"]["f1"] = mean_of_classes([of_one["f1"] for of_one in summary["classes"].values()])
+    except (KeyError, ValueError):
+        raise UserError(f"{file} is damaged (summary.classes: no F1 to take the mean of): {ADVICE}.") from None
+    evaluation["convention_texts"]["f1"] = TEXTS["f1"]["f1-of-means"]
 
 
 def _plain(value):

@@ -30,7 +30,7 @@ def count_cost(
         with torch.device("meta"):
             network = build_network(fit_to_patch(architecture, patch_size), channels, _outputs(class_labels))
         cost = measure_cost(network, shape)
-    except (UserError, ImportError, RuntimeError, NotImplementedError):  # an evaluation is one without a cost too
+    except (UserError, Exception):  # networks raise what they like, and an evaluation is one without a cost too
         return None
     return {
         "input": list(shape),

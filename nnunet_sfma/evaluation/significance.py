@@ -82,8 +82,8 @@ def paired_tests(evaluations: Sequence[dict], metric: str) -> list[PairedTest]:
     """Test every pair of evaluations in every class, and in the mean over classes where there are several.
 
     The values of one subject (two frames, two scans, slices) are averaged first: they are not independent, and a test
-    that counted each of them would find differences that are not there. Where subjects are not known, cases are tested.
-    Cases without a value in either evaluation are left out of the pair.
+    that counted each of them would find differences that are not there. Unless all subjects are known, cases are
+    tested. Cases without a value in either evaluation are left out of the pair.
 
     Args:
         evaluations: as from ``read_evaluation``.
@@ -212,9 +212,10 @@ def unit_of_pairs(*evaluations: dict) -> str:
 
 
 def _subjects(*evaluations: dict) -> dict[str, str]:
-    """Whom each case shows; the case itself where that is not known."""
+    """Whom each case shows; the cases themselves if that is not known of all."""
     told = max(evaluations, key=lambda evaluation: bool(evaluation["split"].get("subjects_known")))
-    return {case["case"]: case["subject"] or case["case"] for case in told["cases"]}
+    key = "subject" if unit_of_pairs(told) == "subjects" else "case"
+    return {case["case"]: case[key] or case["case"] for case in told["cases"]}
 
 
 def _by_subject(values: Iterable[float | None], subjects: Iterable[Hashable]) -> dict[Hashable, list[float]]:

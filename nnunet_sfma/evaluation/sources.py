@@ -19,7 +19,7 @@ from nnunet_sfma.evaluation.conventions import Conventions
 from nnunet_sfma.evaluation.measure import EvaluatedCase, Measuring, is_flat, reader_class
 from nnunet_sfma.json_files import STRINGS, read_json
 from nnunet_sfma.nnunet_files import read_dataset_json, read_plans
-from nnunet_sfma.sentences import first_few, last_line
+from nnunet_sfma.sentences import first_few, last_line, shortened
 from nnunet_sfma.split_record import read_split_record
 
 PROVENANCE_ADVICE = "convert the data set again"
@@ -81,7 +81,11 @@ class Source:
         """As the plans, the folder in nnUNet_raw or dataset.json give it."""
         if self.plans:
             return self.plans["dataset_name"]
-        return self.raw.name if self.raw else self.dataset_json.get("name", "unnamed data set")
+        if self.raw:
+            return self.raw.name
+        # nobody has checked this name: in tables it is one short line
+        name = "".join(sign if sign.isprintable() else " " for sign in str(self.dataset_json.get("name") or ""))
+        return shortened(" ".join(name.split())) or "unnamed data set"
 
     @cached_property
     def provenance(self) -> dict:

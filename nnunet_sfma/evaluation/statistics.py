@@ -20,7 +20,7 @@ def describe(values: np.ndarray, weights: np.ndarray, folds: Sequence[int | None
         values: (cases, classes), NaN where there is none.
         weights: of the same shape; how many items each value is the mean of.
         folds: of each case; all None where there are no folds.
-        subjects: of each case, or the case itself where whom it shows is not known; resampling draws subjects, since
+        subjects: of each case, or the cases themselves unless all subjects are known; resampling draws subjects, since
             cases of one subject are not independent.
 
     Returns:

@@ -23,7 +23,7 @@ def summarise(
         metrics: keys; "miou" is one of the mean only.
         conventions: of empty masks and means.
         folds: of each case.
-        subjects: of each case, or the case itself where whom it shows is not known.
+        subjects: of each case, or the cases themselves unless all subjects are known.
     """
     names = list(measured[0]["classes"])
     computed = [{name: class_metrics(case["classes"][name], conventions) for name in names} for case in measured]
@@ -41,7 +41,7 @@ def summarise(
     if conventions.f1 == "f1-of-means":
         for of_one in summary["classes"].values():
             of_one["f1"] = _f1_of_means(of_one)
-        summary["mean"]["f1"] = _mean_of_classes([of_one["f1"] for of_one in summary["classes"].values()])
+        summary["mean"]["f1"] = mean_of_classes([of_one["f1"] for of_one in summary["classes"].values()])
     return summary
 
 
@@ -60,8 +60,8 @@ def _f1_of_means(metrics: dict) -> dict:
     return _without_deviation(harmonic(precision["mean"], recall["mean"]), min(precision["n"], recall["n"]), folds)
 
 
-def _mean_of_classes(of_classes: Sequence[dict]) -> dict:
-    """The mean of the classes' F1, as every other mean over classes; none if a class has none."""
+def mean_of_classes(of_classes: Sequence[dict]) -> dict:
+    """Return the mean of the classes' F1, as every other mean over classes; none if a class has none."""
     folds = [_whole_mean(of_fold) for of_fold in zip(*(each["folds"] for each in of_classes), strict=True)]
     mean = _whole_mean([each["mean"] for each in of_classes])
     return _without_deviation(mean, min(each["n"] for each in of_classes), folds)

@@ -495,10 +495,12 @@ def test_subjects_come_from_the_conversion_or_the_user(tmp_path):
     evaluation = run(arguments)
     assert evaluation["split"]["subjects_known"] is False
     assert [case["subject"] for case in evaluation["cases"]] == ["one", "one", None]
+    by_case = evaluation["summary"]
     (tmp_path / "subjects.json").write_text(json.dumps({"one_a": "a", "one_b": "b", "two_s0": "two"}))
     evaluation = run(arguments)
     assert evaluation["split"]["subjects_known"] is True
     assert [case["subject"] for case in evaluation["cases"]] == ["a", "b", "two"]
+    assert evaluation["summary"] == by_case
     (tmp_path / "provenance.json").write_text(json.dumps({"options": {}, "cases": ["one"]}))
     with pytest.raises(SystemExit, match="provenance.json is damaged"):
         main(["evaluate", *arguments])
@@ -532,10 +534,15 @@ def test_slices_lie_along_the_axis_of_the_plans(folders):
         refuse_incomparable([along_x, {**along_z, "cases": elsewhere, "dataset": along_x["dataset"]}])
 
 
-def with_network(folders: list[str], name: str, arguments: dict, imports: tuple[str, ...] = ()) -> dict | None:
+UNET = "dynamic_network_architectures.architectures.unet.PlainConvUNet"
+
+
+def with_network(
+    folders: list[str], name: str, arguments: dict, imports: tuple[str, ...] = (), **more: str
+) -> dict | None:
     """The cost that an evaluation stores of plans that lie beside the predictions."""
     architecture = {"network_class_name": name, "arch_kwargs": arguments, "_kw_requires_import": list(imports)}
-    configuration = {**PLANS["configurations"]["2d"], "patch_size": [16, 16], "architecture": architecture}
+    configuration = {**PLANS["configurations"]["2d"], "patch_size": [16, 16], "architecture": architecture, **more}
     Path(folders[1], "plans.json").write_text(json.dumps({**PLANS, "configurations": {"2d": configuration}}))
     return run(folders)["model"]["cost"]
 
@@ -551,9 +558,7 @@ def test_the_network_is_counted_unless_it_is_a_strangers(folders, tmp_path):
         "n_conv_per_stage_decoder": [1],
         "conv_bias": True,
     }
-    cost = with_network(
-        folders, "dynamic_network_architectures.architectures.unet.PlainConvUNet", arguments, ("conv_op",)
-    )
+    cost = with_network(folders, UNET, arguments, ("conv_op",))
     # two encoder stages, the transposed convolution, the decoder stage, three outputs
     weights = (9 * 1 * 4, 9 * 4 * 8, 4 * 8 * 4, 9 * 8 * 4, 4 * 3)
     positions = (16 * 16, 8 * 8, 8 * 8, 16 * 16, 16 * 16)
@@ -563,6 +568,14 @@ def test_the_network_is_counted_unless_it_is_a_strangers(folders, tmp_path):
         "conv_macs": sum(weight * times for weight, times in zip(weights, positions, strict=True)),
         "matmul_macs": 0,
     }
+    assert with_network(folders, UNET, arguments, ("conv_op",), previous_stage="3d_lowres") is None
+    one_position = {
+        **arguments,
+        "strides": [[1, 1], [16, 16]],
+        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm2d",
+        "norm_op_kwargs": {},
+    }
+    assert with_network(folders, UNET, one_position, ("conv_op", "norm_op")) is None
     victim = tmp_path / "victim"
     victim.write_text("mine")
     hostile = {"filename": str(victim), "filemode": "w", "force": True}

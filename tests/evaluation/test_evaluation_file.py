@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_sfma.cli import main
+from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.evaluation_file import read_evaluation, to_json
 from tests.evaluation.evaluations import make_evaluation
 
@@ -68,3 +69,25 @@ def test_training_blocks_of_others_are_not_described(tmp_path, capsys):
     main(["compare", str(tmp_path), "--release", "isles2022"])
     printed = capsys.readouterr().out
     assert "Ours: not recorded." in printed
+
+
+def test_mean_f1_of_earlier_versions_is_that_of_the_classes(tmp_path):
+    evaluation = make_evaluation(cases=6, classes=("a", "b"))
+    evaluation["conventions"]["f1"] = "f1-of-means"
+    for name, f1 in (("a", 0.2), ("b", 0.8)):
+        evaluation["summary"]["classes"][name]["f1"] |= {"mean": f1, "folds": [f1, 1.0]}
+    evaluation["summary"]["mean"]["f1"]["mean"] = 0.32  # as from means over both classes
+    (tmp_path / "evaluation.json").write_text(to_json(evaluation))
+    read = read_evaluation(tmp_path)
+    assert read["summary"]["mean"]["f1"]["mean"] == pytest.approx(0.5)
+    assert read["summary"]["mean"]["f1"]["folds"] == pytest.approx([0.5, 1])
+    assert "mean of theirs" in read["convention_texts"]["f1"]
+
+
+def test_classes_without_f1_have_no_mean_of_it(tmp_path):
+    evaluation = make_evaluation(cases=3)
+    evaluation["conventions"]["f1"] = "f1-of-means"
+    del evaluation["summary"]["classes"]["lesion"]["f1"]
+    (tmp_path / "evaluation.json").write_text(to_json(evaluation))
+    with pytest.raises(UserError, match="no F1"):
+        read_evaluation(tmp_path)

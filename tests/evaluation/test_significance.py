@@ -186,3 +186,12 @@ def test_what_is_missing_is_repeated():
     assert refused(b) == sentence
     with pytest.raises(UserError, match="Fold 2"):
         paired_tests([make_evaluation(A), b], "dice")
+
+
+def test_partly_known_subjects_are_tested_as_cases():
+    several = [make_evaluation(name, cases=12, cases_per_subject=2) for name in ("A / p / 2d", "B / p / 2d")]
+    for evaluation in several:
+        evaluation["split"]["subjects_known"] = False
+        evaluation["cases"][0]["subject"] = None
+    (test,) = paired_tests(several, "dice")
+    assert (test.unit, test.n) == ("cases", 12)
