@@ -107,7 +107,8 @@ def _difference(path: Path, digest: str) -> str | None:
 def _damaged(target: Path, counts: Mapping[str, int]) -> Iterator[str]:
     """Files that cannot be read to their end, and folders that lack files."""
     for folder, count in counts.items():
-        paths = sorted((target / folder).iterdir()) if (target / folder).is_dir() else []
+        inside = sorted((target / folder).iterdir()) if (target / folder).is_dir() else []
+        paths = [path for path in inside if not path.name.startswith(".")]  # such as those of file browsers and of NFS
         if len(paths) < count:
             yield f"{folder} holds {len(paths)} of {count} files"
         for path, whole in zip(paths, in_parallel(_is_whole, [(p,) for p in paths], 1, "Reading"), strict=True):

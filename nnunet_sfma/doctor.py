@@ -81,7 +81,7 @@ def _folder(variable: str) -> Finding:
     if os.access(value, os.W_OK):
         return Finding(variable, True, value)
     if variable == "nnUNet_raw":
-        return Finding(variable, True, f"{value}, which is read-only: enough for all but convert")
+        return Finding(variable, True, f"{value}, which is read-only: enough for all but convert and splits")
     return Finding(variable, False, f"{value} is not writable", "choose another folder or change its permissions")
 
 

@@ -18,7 +18,8 @@ from nnunet_sfma.nnunet_folders import dataset_id
 from nnunet_sfma.sentences import first_few
 
 NOTE = Path("nnunet_sfma", "made_for.json")
-OF_PLANS = ("image_reader_writer", "transpose_forward", "foreground_intensity_properties_per_channel")
+OF_PLANS = ("image_reader_writer", "transpose_forward")
+INTENSITIES = ("foreground_intensity_properties_per_channel",)
 OF_CONFIGURATION = (
     "preprocessor_name",
     "spacing",
@@ -65,17 +66,36 @@ def note_before_replacing(path: Path, new: dict, configuration: str) -> None:
 
 
 def changed_since_made(plans: dict, configuration: str, preprocessed: Path) -> list[str]:
-    """Return the entries of the plans that are others than those the data was made for; none where no note is.
+    """Return the entries of the plans that are others than those the data was made for.
+
+    Where no note is, as after ``nnUNetv2_preprocess``, data that is called after other plans counts as made for these.
 
     Raises:
         UserError: if the note is damaged.
     """
-    path = _data(plans, configuration, preprocessed) / NOTE
-    if not path.is_file():
-        return []
-    advice = f"remove {path.parent.parent} and preprocess again"
-    then, now = read_json(path, SCHEMA, advice=advice)["made_for"], _relevant(plans, configuration)
-    return sorted(key for key in {*then, *now} if then.get(key) != now.get(key))
+    data = _data(plans, configuration, preprocessed)
+    if (data / NOTE).is_file():
+        then = read_json(data / NOTE, SCHEMA, advice=f"remove {data} and preprocess again")["made_for"]
+    else:
+        then = _wanted_by_owner(data, plans, configuration)
+    now = _relevant(plans, configuration)
+    return [] if then is None else sorted(key for key in {*then, *now} if _text(then.get(key)) != _text(now.get(key)))
+
+
+def _wanted_by_owner(data: Path, plans: dict, configuration: str) -> dict | None:
+    """What those plans ask for that the data is called after, such as nnU-Net's; None where these are the same."""
+    owner = data.with_name(f"{data.name.removesuffix(f'_{configuration}')}.json")
+    if owner.stem == plans["plans_name"] or not owner.is_file():
+        return None
+    with suppress(UserError, KeyError):
+        others = read_plans(owner)
+        if _data(others, configuration, data.parent) == data:
+            return _relevant(others, configuration)
+    return None
+
+
+def _text(value: object) -> str:
+    return json.dumps(value, sort_keys=True)  # in which one NaN is like another
 
 
 def refuse_data_of_other_plans(plans: dict, configuration: str, preprocessed: Path) -> None:
@@ -88,9 +108,23 @@ def refuse_data_of_other_plans(plans: dict, configuration: str, preprocessed: Pa
     if changed:
         raise UserError(
             f"{_data(plans, configuration, preprocessed)} was preprocessed for other plans than '{plans['plans_name']}'"
-            f" are now ({first_few(changed)}): run nnUNetv2_preprocess -d {dataset_id(preprocessed.name)} "
-            f"-plans_name {plans['plans_name']} -c {configuration}."
+            f" are now ({first_few(changed)}): {_advice(plans, configuration, preprocessed)}."
         )
+
+
+def _advice(plans: dict, configuration: str, preprocessed: Path) -> str:
+    """What to do; nnU-Net would put the data of these plans in the place of that of others who share it."""
+    data, sharing = _data(plans, configuration, preprocessed), []
+    for path in sorted(preprocessed.glob("*.json")):
+        with suppress(UserError, KeyError):
+            if path.stem != plans["plans_name"] and _data(read_plans(path), configuration, preprocessed) == data:
+                sharing.append(path.stem)
+    if sharing:
+        return f"{first_few(sharing)} share the data, so make these plans again with nnunet-sfma plan --overwrite"
+    return (
+        f"run nnUNetv2_preprocess -d {dataset_id(preprocessed.name)} -plans_name {plans['plans_name']} "
+        f"-c {configuration}"
+    )
 
 
 def _write(data: Path, made_for: dict) -> None:
@@ -104,4 +138,5 @@ def _data(plans: dict, configuration: str, preprocessed: Path) -> Path:
 
 def _relevant(plans: dict, configuration: str) -> dict:
     block = PlansManager(plans).get_configuration(configuration).configuration
-    return {key: plans.get(key) for key in OF_PLANS} | {key: block.get(key) for key in OF_CONFIGURATION}
+    of_plans = OF_PLANS + (INTENSITIES if "CTNormalization" in block["normalization_schemes"] else ())
+    return {key: plans.get(key) for key in of_plans} | {key: block.get(key) for key in OF_CONFIGURATION}

@@ -1,10 +1,12 @@
 """Whether preprocessed data is still what nnUNet_raw holds: nnU-Net itself never looks back at the raw files."""
 
 import filecmp
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_sfma.nnunet_folders import dataset_id
+from nnunet_sfma.files import write_beside
+from nnunet_sfma.nnunet_folders import dataset_id, nnunet_folder
 from nnunet_sfma.raw_cases import raw_cases
 from nnunet_sfma.sentences import first_few
 
@@ -36,13 +38,16 @@ def outdated_cases(raw: Path, preprocessed: Path, data_identifier: str) -> list[
     ]
 
 
-def outdated_references(raw: Path, preprocessed: Path) -> list[Path]:
-    """Return the copies in gt_segmentations that hold something else than the labels in nnUNet_raw.
+def renew_references(raw: Path, preprocessed: Path) -> None:
+    """Replace the copies in gt_segmentations that hold something else than the labels in nnUNet_raw.
 
-    nnU-Net replaces a copy only by a newer label: they have to be removed before it preprocesses again.
+    nnU-Net replaces a copy only by a newer label, and gives it the label's time. These are new: newer than all data
+    that was made of the old labels, of whatever plans it is.
     """
-    pairs = [(files.label, preprocessed / REFERENCES / files.copy) for files in raw_cases(raw).values()]
-    return [copy for label, copy in pairs if _differ(label, copy)]
+    for files in raw_cases(raw).values():
+        copy = preprocessed / REFERENCES / files.copy
+        if _differ(files.label, copy):
+            os.replace(write_beside(copy, files.label.read_bytes()), copy)
 
 
 def outdated_sentence(cases: Sequence[str], raw: Path, mending: str) -> str:
@@ -56,9 +61,10 @@ def outdated_sentence(cases: Sequence[str], raw: Path, mending: str) -> str:
 
 def preprocess_again(preprocessed: Path, plans: str, configuration: str) -> str:
     """Return the commands that preprocess a data set whatever the clocks say, as the end of a sentence."""
+    references, raw = preprocessed / REFERENCES, nnunet_folder("nnUNet_raw") / preprocessed.name
     return (
-        f"run rm -r {preprocessed / REFERENCES} && nnUNetv2_preprocess -d {dataset_id(preprocessed.name)} "
-        f"-plans_name {plans} -c {configuration}"
+        f"run rm -r {references} && cp -r {raw / 'labelsTr'} {references} && nnUNetv2_preprocess "
+        f"-d {dataset_id(preprocessed.name)} -plans_name {plans} -c {configuration}"
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
-from nnunet_sfma.preprocessed_age import outdated_cases, outdated_references
+from nnunet_sfma.preprocessed_age import outdated_cases, renew_references
 from tests.conftest import Workspace
 
 
@@ -39,7 +39,7 @@ def age(path: Path, seconds: float) -> None:
 
 
 def test_data_as_it_was_preprocessed_is_not_outdated(folders):
-    assert outdated(folders) == [] and outdated_references(*folders) == []
+    assert outdated(folders) == []
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,14 @@ def test_every_file_of_a_case_counts(folders, name):
 
 
 def test_corrected_label_counts_although_a_clock_says_that_it_is_older(folders):
-    age(rewrite_label(folders[0], "case_4"), -10 * 86400)
+    label = rewrite_label(folders[0], "case_4")
+    age(label, -10 * 86400)
     assert outdated(folders) == ["case_4"]
-    assert outdated_references(*folders) == [folders[1] / "gt_segmentations" / "case_4.nii.gz"]
+    others = {path: path.stat().st_mtime_ns for path in (folders[1] / "gt_segmentations").glob("case_[!4]*")}
+    renew_references(*folders)
+    assert (folders[1] / "gt_segmentations" / "case_4.nii.gz").read_bytes() == label.read_bytes()
+    assert outdated(folders) == ["case_4"], "the data is still that of the label before"
+    assert {path: path.stat().st_mtime_ns for path in others} == others
 
 
 def test_case_that_was_added_or_lost_its_preprocessed_files_counts(folders):
@@ -68,4 +73,5 @@ def test_case_that_was_added_or_lost_its_preprocessed_files_counts(folders):
 
 def test_nothing_is_known_without_the_raw_data(folders):
     shutil.rmtree(folders[0])
-    assert outdated(folders) == [] and outdated_references(*folders) == []
+    renew_references(*folders)
+    assert outdated(folders) == []

@@ -1,7 +1,5 @@
 """nnU-Net's preprocessing for plans that cannot share the data of nnU-Net's own plans."""
 
-import os
-import time
 from pathlib import Path
 
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -11,7 +9,7 @@ from nnunet_sfma.made_for import changed_since_made, note_made_for
 from nnunet_sfma.nnunet_files import read_plans
 from nnunet_sfma.nnunet_folders import nnunet_folder
 from nnunet_sfma.planning.own_plans import CONFIGURATION, resolved
-from nnunet_sfma.preprocessed_age import REFERENCES, outdated_cases, outdated_references
+from nnunet_sfma.preprocessed_age import REFERENCES, outdated_cases, renew_references
 from nnunet_sfma.raw_cases import raw_cases
 from nnunet_sfma.sentences import first_few, first_line
 from nnunet_sfma.whole_files import FILES_WORTH_A_PROCESS, is_whole
@@ -45,13 +43,8 @@ def preprocess(path: Path, processes: int, afresh: bool = False) -> bool:
         )
     plans = read_plans(path)
     _refuse_cut_off(plans, raw, processes)
-    outdated = outdated_references(raw, path.parent)
-    for reference in outdated:  # nnU-Net replaces one only by a newer label
-        reference.unlink()
-    started = time.time_ns()
+    renew_references(raw, path.parent)
     _run(int(dataset), path.stem, processes)
-    for reference in outdated:  # newer than the data of other plans, made of the old label, whatever the label's time
-        os.utime(reference, ns=(started, started))
     note_made_for(plans, CONFIGURATION, path.parent)
     return True
 

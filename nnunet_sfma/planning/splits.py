@@ -320,7 +320,7 @@ def _write(
     text = json.dumps(division.folds, indent=2) + "\n"
     texts = {target / NAME: record.to_json(), final: text}
     # nnU-Net's planner insists that both places agree.
-    if shipped.is_file():
+    if shipped.is_file() and not _holds(shipped, division.folds):
         texts[shipped] = text
     hidden = target / f".{TEST_FOLDER}.unfinished"
     kept = []

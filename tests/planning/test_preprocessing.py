@@ -143,3 +143,18 @@ def test_raw_files_that_are_cut_off_are_not_preprocessed(coarse):
         path.write_bytes(path.read_bytes()[:400])
     with pytest.raises(UserError, match="^2 raw files are cut off .*case_0_0000.nii.gz, .*case_3_0000.nii.gz"):
         main(command(1.8))
+
+
+def test_data_that_nnunet_made_anew_for_its_own_plans_is_refused_for_those_of_before(coarse):
+    make_plans(1, "sfmanet-narrow", SETTINGS, name="shared")
+    check = ["crossval", "-d", "1", "-tr", "nnUNetTrainerSFMANet", "-p", "shared", "-device", "cpu", "--dry-run"]
+    main(check)
+    planned = json.loads((coarse / "nnUNetPlans.json").read_text())
+    planned["configurations"]["2d"]["spacing"] = [2.5, 2.5]
+    (coarse / "nnUNetPlans.json").write_text(json.dumps(planned))
+    with pytest.raises(
+        UserError, match=r"than 'shared' are now \(spacing\): nnUNetPlans share .*overwrite"
+    ):
+        main(check)
+    make_plans(1, "sfmanet-narrow", SETTINGS, name="shared", overwrite=True)
+    main(check)
