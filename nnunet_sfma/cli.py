@@ -387,7 +387,7 @@ def _request(args: argparse.Namespace):
 
     wrong = [setting for setting in args.slurm if not re.fullmatch(r"-{0,2}[A-Za-z][\w-]*=[^\x00-\x1f]+", setting)]
     if wrong:
-        raise UserError(f"--slurm {wrong[0]!r}: give KEY=VALUE on one line, such as qos=long.")
+        raise UserError(f"--slurm {wrong[0]!r}: give KEY=VALUE, such as qos=long.")
     others = {key.lstrip("-"): value for key, value in (setting.split("=", 1) for setting in args.slurm)}
     gpus = None if args.gpus == "0" else args.gpus
     return Request(gpus, args.cpus, args.mem, read_minutes(args.time), args.partition, args.account, others)

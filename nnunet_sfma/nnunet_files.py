@@ -96,3 +96,9 @@ def read_plans(path: Path) -> dict:
             raise UserError(f"{path} is damaged (configurations.{name}: {error!r}): {ADVICE}.") from None
         check_content(resolved, CONFIGURATION, source=str(path), within=f"configurations.{name}", advice=ADVICE)
     return plans
+
+
+def channel_names(dataset_json: dict) -> list[str]:
+    """Return the names of a data set's channels; nnU-Net reads the old key only where the new one is not there."""
+    names = dataset_json.get("channel_names", dataset_json.get("modality", {}))
+    return [str(name) for name in (names.values() if isinstance(names, dict) else names)]

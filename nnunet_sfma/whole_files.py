@@ -16,6 +16,7 @@ from nnunet_sfma.errors import UserError
 from nnunet_sfma.workers import in_parallel
 
 BLOCK = 2**20
+GZIP = b"\x1f\x8b"
 GIPL_HEADER = 256
 FILES_WORTH_A_PROCESS = 250  # reading as many takes about as long as starting it
 
@@ -38,7 +39,10 @@ def remove_cut_off(paths: Sequence[Path], reader: type[BaseReaderWriter], proces
     whole = in_parallel(is_whole, [(path, reader) for path in paths], number, "Looking for cut-off predictions")
     removed = [path for path, good in zip(paths, whole, strict=True) if not good]
     for path in removed:
-        path.unlink()
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise UserError(f"{path} cannot be removed ({error.strerror}): make it writable.") from None
         print(f"Removed {path}: it was cut off and is made anew.", flush=True)
     return removed
 
@@ -50,7 +54,7 @@ def is_whole(path: Path, reader: type[BaseReaderWriter]) -> bool:
     off without a word.
     """
     if path.name.endswith(".gz"):
-        return _gzip_is_whole(path)
+        return _gzip_is_whole(path) if _is_compressed(path) else _plain_nifti_is_whole(path)
     try:
         if path.suffix == ".nii":
             np.asarray(nibabel.load(path).dataobj)
@@ -68,6 +72,25 @@ def _bytes_of_voxels(path: Path) -> int:
     header.ReadImageInformation()
     voxel = sitk.Image([1] * header.GetDimension(), header.GetPixelID())
     return math.prod(header.GetSize()) * voxel.GetSizeOfPixelComponent()
+
+
+def _is_compressed(path: Path) -> bool:
+    """By its first bytes: files called ``.nii.gz`` that are not are read by ITK, and so by nnU-Net."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(GZIP)) == GZIP
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): make it readable.") from None
+
+
+def _plain_nifti_is_whole(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            header = nibabel.Nifti1Header.from_fileobj(file)
+    except Exception:  # no NIfTI
+        return False
+    voxels = math.prod(header.get_data_shape()) * header.get_data_dtype().itemsize
+    return path.stat().st_size >= header.get_data_offset() + voxels
 
 
 def _gzip_is_whole(path: Path) -> bool:

@@ -16,7 +16,7 @@ from nnunet_sfma.crossval.results import is_newer
 from nnunet_sfma.crossval.stale import refuse_postprocessing_of_another_split
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.sources import if_there
-from nnunet_sfma.nnunet_files import read_dataset_json, read_plans
+from nnunet_sfma.nnunet_files import channel_names, read_dataset_json, read_plans
 from nnunet_sfma.nnunet_folders import dataset_name, nnunet_folder
 from nnunet_sfma.sentences import first_few
 from nnunet_sfma.split_record import SPLITS_FILE
@@ -259,9 +259,8 @@ def find_prediction(
     plans = _plans(model)
     dataset_json = read_dataset_json(model.folder / "dataset.json")
     wanted = _folds(model, folds)
-    channels = dataset_json.get("channel_names") or dataset_json.get("modality") or {}
     images, output = images.absolute(), output.absolute()
-    cases = find_cases(images, dataset_json["file_ending"], [str(name) for name in channels.values()], plans)
+    cases = find_cases(images, dataset_json["file_ending"], channel_names(dataset_json), plans)
     if images.resolve() in (output.resolve(), (output / BEFORE_POSTPROCESSING).resolve()):
         raise UserError(f"{output} holds the images: choose another folder for the predictions with -o.")
     accumulated = model.folder / f"crossval_results_folds_{folds_tuple_to_string(wanted)}"

@@ -24,6 +24,7 @@ from nnunet_sfma.evaluation.tables import cases_csv, summary_csv
 from nnunet_sfma.files import replace_texts, sha256
 from nnunet_sfma.json_files import parse_json
 from nnunet_sfma.made_by import command_of
+from nnunet_sfma.nnunet_files import channel_names
 from nnunet_sfma.nnunet_folders import make_writable_folder
 from nnunet_sfma.subjects import declared_subjects
 from nnunet_sfma.workers import in_parallel
@@ -239,7 +240,7 @@ def _dataset(source: Source, how: Measuring, volume_unit: str) -> dict:
     return {
         "name": source.dataset_name,
         "file_ending": source.dataset_json["file_ending"],
-        "channels": _channels(source),
+        "channels": channel_names(source.dataset_json),
         "classes": list(how.classes),
         "class_labels": how.classes,
         "background_label": 0,
@@ -250,11 +251,6 @@ def _dataset(source: Source, how: Measuring, volume_unit: str) -> dict:
         "release": options.get("release"),
         "release_options": {key: value for key, value in options.items() if key != "release"},
     }
-
-
-def _channels(source: Source) -> list[str]:
-    names = source.dataset_json.get("channel_names", source.dataset_json.get("modality", {}))
-    return list(names.values() if isinstance(names, dict) else names)
 
 
 def _model(source: Source, how: Measuring) -> dict | None:
@@ -277,7 +273,7 @@ def _model(source: Source, how: Measuring) -> dict | None:
         # a cascade's network also sees the segmentation of the stage before
         "cost": None
         if resolved.get("previous_stage")
-        else count_cost(architecture, len(_channels(source)), resolved["patch_size"], how.classes),
+        else count_cost(architecture, len(channel_names(source.dataset_json)), resolved["patch_size"], how.classes),
     }
 
 

@@ -42,6 +42,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     _load(predictor, args)
     _refuse_no_images(args.i, predictor.dataset_json["file_ending"])
     make_writable_folder(args.o)
+    if args.continue_prediction and args.num_parts == 1:  # another part may be writing just now
+        ending, reader = predictor.dataset_json["file_ending"], predictor.plans_manager.image_reader_writer_class
+        remove_cut_off(sorted(args.o.glob(f"*{ending}")), reader, 1)
     try:
         predictor.predict_from_files(
             str(args.i),
@@ -55,7 +58,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     except OSError as error:  # images are read with errors of their own
         raise UserError(f"Could not write to {args.o} ({error.strerror or error}): {MAKE_ROOM}.") from error
-    _remove_cut_off(predictor, args.o)
+    finally:  # an error in one export ends the others in the middle of a file
+        not_written = _not_written(predictor)
+    if not_written:
+        raise UserError(f"Could not write {first_few([path.name for path in not_written])} to {args.o}: {MAKE_ROOM}.")
     if predictor.unusable:
         unusable = "; ".join(predictor.unusable[:MOST_TO_NAME])
         more = "; ..." if len(predictor.unusable) > MOST_TO_NAME else ""
@@ -67,13 +73,12 @@ def _refuse_no_images(folder: Path, ending: str) -> None:
         raise UserError(f"There are no images (*_0000{ending}) in {folder}: check -i, or convert them to {ending}.")
 
 
-def _remove_cut_off(predictor: BatchedPredictor, folder: Path) -> None:
-    """ITK does not notice that a disk is full."""
+def _not_written(predictor: BatchedPredictor) -> list[Path]:
+    """Predictions that are not there or cut off, which are removed: ITK does not notice that a disk is full."""
     paths = [Path(f"{output}{predictor.dataset_json['file_ending']}") for output in predictor.outputs]
-    removed = remove_cut_off(paths, predictor.plans_manager.image_reader_writer_class, 1)
-    if removed:
-        names = first_few([path.name for path in removed])
-        raise UserError(f"Could not write {names} to {folder}: {MAKE_ROOM}.")
+    there = [path for path in paths if path.is_file()]
+    cut_off = remove_cut_off(there, predictor.plans_manager.image_reader_writer_class, 1)
+    return [path for path in paths if path not in there or path in cut_off]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -100,7 +100,7 @@ class CheckedPredictor(nnUNetPredictor):
             UserError: if they are no numbers, of which nnU-Net would make background.
         """
         logits = super().predict_logits_from_preprocessed_data(data)
-        if logits.isnan().any():
+        if any(bool(of_class.isnan().any()) for of_class in logits):  # a mask of all of them may not fit into memory
             raise UserError(
                 "The network's output is not a number for the case that is named last: its weights are broken, or too "
                 "large for half precision (then predict with -device cpu)."

@@ -30,7 +30,7 @@ from nnunet_sfma.crossval.models import Model
 from nnunet_sfma.crossval.predict import prepare
 from nnunet_sfma.crossval.prediction_record import remember
 from nnunet_sfma.crossval.predictions import Postprocessing, Prediction, find_prediction, in_parts
-from nnunet_sfma.whole_files import remove_cut_off
+from nnunet_sfma.whole_files import is_whole, remove_cut_off
 from tests.conftest import TINY_NETWORKS, Workspace
 
 TRAINER, PLANS, DATASET = "nnUNetTrainerSFMANet", "tiny", "Dataset001_Plain"
@@ -536,3 +536,15 @@ def _predicting(folder: Path) -> list[int]:
             if str(folder) in words and not any("supervise" in word for word in words):
                 found.append(int(path.parent.name))
     return found
+
+
+def test_uncompressed_file_that_is_called_compressed_is_whole_or_cut_off(tmp_path: Path):
+    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+
+    image = sitk.GetImageFromArray(np.ones((4, 8, 8), np.uint8))
+    sitk.WriteImage(image, str(tmp_path / "a.nii"))
+    path = (tmp_path / "a.nii").rename(tmp_path / "a.nii.gz")
+    assert is_whole(path, SimpleITKIO)
+    path.write_bytes(path.read_bytes()[:-100])
+    assert not is_whole(path, SimpleITKIO)
+    assert remove_cut_off([path], SimpleITKIO, 1) == [path] and not path.exists()

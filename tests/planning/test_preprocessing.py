@@ -152,9 +152,7 @@ def test_data_that_nnunet_made_anew_for_its_own_plans_is_refused_for_those_of_be
     planned = json.loads((coarse / "nnUNetPlans.json").read_text())
     planned["configurations"]["2d"]["spacing"] = [2.5, 2.5]
     (coarse / "nnUNetPlans.json").write_text(json.dumps(planned))
-    with pytest.raises(
-        UserError, match=r"than 'shared' are now \(spacing\): nnUNetPlans share .*overwrite"
-    ):
+    with pytest.raises(UserError, match=r"than 'shared' are now \(spacing\): nnUNetPlans share .*overwrite"):
         main(check)
     make_plans(1, "sfmanet-narrow", SETTINGS, name="shared", overwrite=True)
     main(check)
