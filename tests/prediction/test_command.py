@@ -51,10 +51,14 @@ def test_omp_num_threads_is_heeded(arguments: list[str], monkeypatch: pytest.Mon
 def test_prediction_is_continued_and_probabilities_are_written(arguments: list[str], tmp_path: Path):
     out = tmp_path / "out"
     out.mkdir()
-    (out / "larger.nii.gz").touch()
+    sitk.WriteImage(sitk.GetImageFromArray(np.ones((1, 2, 2), np.uint8)), str(out / "larger.nii.gz"))
+    there = (out / "larger.nii.gz").read_bytes()
+    cut_off = next(out / f"{case}.nii.gz" for case in SHAPES if case != "larger")
+    cut_off.touch()
     main([*arguments, "--continue_prediction"])
     assert {path.name for path in out.glob("*.nii.gz")} == {f"{case}.nii.gz" for case in SHAPES}
-    assert (out / "larger.nii.gz").stat().st_size == 0
+    assert (out / "larger.nii.gz").read_bytes() == there
+    assert cut_off.stat().st_size > 0
     main([*arguments, "-f", "1", "--save_probabilities"])
     probabilities = np.load(out / "larger.npz")["probabilities"]
     assert probabilities.shape[1:] == _read(out / "larger.nii.gz").shape
