@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_sfma.files import write_beside
-from nnunet_sfma.nnunet_folders import dataset_id, nnunet_folder
+from nnunet_sfma.nnunet_folders import dataset_id
 from nnunet_sfma.raw_cases import raw_cases
 from nnunet_sfma.sentences import first_few
 
@@ -60,11 +60,18 @@ def outdated_sentence(cases: Sequence[str], raw: Path, mending: str) -> str:
 
 
 def preprocess_again(preprocessed: Path, plans: str, configuration: str) -> str:
-    """Return the commands that preprocess a data set whatever the clocks say, as the end of a sentence."""
-    references, raw = preprocessed / REFERENCES, nnunet_folder("nnUNet_raw") / preprocessed.name
+    """Return the commands that preprocess a data set whatever the clocks say, as the end of a sentence.
+
+    Labels that are copied by hand are newer than all data; nnU-Net's copies have the labels' time. Where the labels
+    cannot be seen from here, as on a machine without nnUNet_raw, nnU-Net has to find and copy them.
+    """
+    references = preprocessed / REFERENCES
+    labels = Path(os.environ.get("nnUNet_raw", ""), preprocessed.name, "labelsTr")
+    renew = f"rm -r {references} && cp -r {labels} {references}"
+    if not labels.is_dir():
+        renew = f"mv {references} {references}.old"
     return (
-        f"run rm -r {references} && cp -r {raw / 'labelsTr'} {references} && nnUNetv2_preprocess "
-        f"-d {dataset_id(preprocessed.name)} -plans_name {plans} -c {configuration}"
+        f"run {renew} && nnUNetv2_preprocess -d {dataset_id(preprocessed.name)} -plans_name {plans} -c {configuration}"
     )
 
 

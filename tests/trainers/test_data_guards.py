@@ -156,3 +156,12 @@ def test_negative_label_is_told_from_what_nnunet_marks_as_outside(preprocessed):
     start()
     sitk.WriteImage(sitk.Cast(sitk.ReadImage(str(label)), sitk.sitkInt16) * -1, str(label))
     assert said in refusal(start)
+
+
+@pytest.mark.parametrize("is_set", [False, True])
+def test_training_needs_no_raw_data(workspace, preprocessed, monkeypatch, is_set):
+    shutil.rmtree(workspace.raw / workspace.plain)
+    if not is_set:
+        monkeypatch.delenv("nnUNet_raw")
+    training, validation = start()
+    assert (len(training.identifiers), len(validation.identifiers)) == (4, 2)
