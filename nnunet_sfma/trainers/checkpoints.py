@@ -59,14 +59,18 @@ def _keep_as_previous(path: Path) -> None:
     partial = path.with_name(f"{PREVIOUS}.partial")
     partial.unlink(missing_ok=True)
     try:
-        try:
-            os.link(path, partial)
-        except OSError:
-            shutil.copyfile(path, partial)
+        _link_or_copy(path, partial)
         partial.replace(previous)
     finally:
         # renaming one name of a file to another of its names does nothing
         partial.unlink(missing_ok=True)
+
+
+def _link_or_copy(path: Path, other: Path) -> None:
+    try:
+        os.link(path, other)
+    except OSError:
+        shutil.copyfile(path, other)
 
 
 def replace_training(folder: Path) -> None:
@@ -76,6 +80,19 @@ def replace_training(folder: Path) -> None:
     """
     (folder / PREVIOUS).unlink(missing_ok=True)
     if (folder / FINAL).is_file():
+        (folder / FINAL).replace(folder / REPLACED)
+
+
+def reopen_training(folder: Path) -> None:
+    """Let a finished training that goes on be continued from its latest checkpoint if it is interrupted.
+
+    nnU-Net continues from the final checkpoint as long as there is one, and would lose each time what came after it.
+    """
+    if (folder / FINAL).is_file():
+        partial = folder / f"{LATEST}.partial"
+        partial.unlink(missing_ok=True)
+        _link_or_copy(folder / FINAL, partial)
+        partial.replace(folder / LATEST)
         (folder / FINAL).replace(folder / REPLACED)
 
 

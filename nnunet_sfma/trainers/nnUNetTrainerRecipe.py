@@ -39,6 +39,7 @@ from nnunet_sfma.trainers.checkpoints import (
     LATEST,
     find_whole,
     remove_leftovers,
+    reopen_training,
     replace_checkpoint,
     replace_training,
 )
@@ -134,6 +135,7 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         self.cases: dict = {}
         self.history: list[dict] = []
         self.changes: Changes = {}
+        self.knew_its_cases = False
 
     @classmethod
     def _model_folder(cls, plans: dict, configuration: str) -> Path:
@@ -197,7 +199,7 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         if "patch_size" in self.changes:
             raise UserError(
                 f"{self.output_folder} cannot be validated with these plans ({describe(self.changes)}): restore them, "
-                f"or continue the fold with --c."
+                f"or raise training.num_epochs and continue the fold with --c."
             )
         with self._alone():
             super().perform_actual_validation(save_probabilities)
@@ -224,18 +226,37 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
             path = start_from_pretrained(_bare(self.network), self.recipe.pretrained)
             self.weights_were_loaded = True
             self.print_to_log_file(f"Starting from the pretrained weights {path}")
+        self._refuse_changes_without_epochs()
         super().on_train_start()
         self.changes = {}
-        if self.local_rank == 0:
-            Path(self.output_folder, "validation", "summary.json").unlink(missing_ok=True)
-            if not self.continues:
-                replace_training(Path(self.output_folder))
-                remember_command(Path(self.output_folder))
+        if self.local_rank == 0 and not self.disable_checkpointing:
+            self._prepare_folder(Path(self.output_folder))
+
+    def _refuse_changes_without_epochs(self) -> None:
+        """Of a finished fold the checkpoint would be written anew, with plans by which nothing was trained.
+
+        Those of earlier versions may hold older plans than they were trained with, and are written anew for that.
+        """
+        changed = self.changes.keys() - {"training.num_epochs"}
+        if self.knew_its_cases and changed and self.current_epoch >= self.num_epochs:
+            raise UserError(
+                f"{self.output_folder} has {self.current_epoch} of {self.num_epochs} epochs, so nothing would be "
+                f"trained with the changed plans ({describe(self.changes)}): restore them, or raise "
+                f"training.num_epochs as well."
+            )
+
+    def _prepare_folder(self, folder: Path) -> None:
+        (folder / "validation" / "summary.json").unlink(missing_ok=True)
+        if not self.continues:
+            replace_training(folder)
+            remember_command(folder)
+        elif self.current_epoch < self.num_epochs:
+            reopen_training(folder)
 
     def on_train_end(self) -> None:
         """End the training; of the checkpoints stay the final and the best, as nnU-Net leaves them."""
         super().on_train_end()
-        if self.local_rank == 0:
+        if self.local_rank == 0 and not self.disable_checkpointing:
             remove_leftovers(Path(self.output_folder))
 
     def do_split(self) -> tuple[list[str], list[str]]:
@@ -534,6 +555,7 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         changes |= label_changes(then["dataset_json"], self.dataset_json)
         refuse_what_cannot_continue(changes, folder)
         self.changes, self.history = changes, list(kept["history"]) if kept else []
+        self.knew_its_cases = kept is not None
         if changes:
             self.print_to_log_file(
                 f"Continuing after epoch {epoch} with plans that differ from those before: {describe(changes)}."

@@ -2,7 +2,9 @@
 
 import json
 import multiprocessing
+import os
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +33,7 @@ SWAPPED = [
 ]
 SMALLER = [{"train": CASES[3:], "val": CASES[:3]}, {"train": CASES[:3], "val": CASES[3:]}]
 MODEL = ("-d", "1", "-tr", TRAINER, "-p", "tiny")
-FINAL = "checkpoint_final.pth"
+FINAL, LATEST = "checkpoint_final.pth", "checkpoint_latest.pth"
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +218,33 @@ def test_longer_with_another_rate_and_batch(workspace, fold, earlier_version):
     assert evaluated["detail"] == "3 of 3 epochs"
 
 
+def test_finished_fold_that_goes_on_and_is_killed_loses_no_epoch(fold):
+    plan("training.num_epochs=4")
+    process = multiprocessing.get_context("fork").Process(target=continue_and_be_killed, args=(3,))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert not (fold / FINAL).exists()
+    assert read_checkpoint(fold / LATEST)["current_epoch"] == 3
+    train(continue_training=True)
+    assert read_checkpoint(fold / FINAL)["current_epoch"] == 4
+    assert len(list(fold.glob("*.pth"))) == 2, "final and best"
+
+
+def test_plans_are_not_changed_under_a_finished_fold(fold):
+    plan("training.num_epochs=2", "training.initial_lr=0.005")
+    before = (fold / FINAL).read_bytes()
+    with pytest.raises(UserError, match=r"has 2 of 2 epochs.*training.initial_lr: .*raise training.num_epochs as well"):
+        train(continue_training=True)
+    assert (fold / FINAL).read_bytes() == before
+
+
+def test_trial_without_checkpoints_leaves_a_finished_fold_alone(fold):
+    before = {path.name: path.read_bytes() for path in fold.glob("*.pth")}
+    train(disable_checkpointing=True)
+    assert {path.name: path.read_bytes() for path in fold.glob("*.pth")} == before
+
+
 def test_fold_that_an_earlier_version_left_with_the_plans_of_before_is_mended(fold):
     forget_cases(fold)
     change_checkpoints(fold, lambda content: settings_of(content)["training"].update(num_epochs=1))
@@ -292,6 +321,20 @@ def test_trainer_of_one_size_refuses_the_other(workspace, preset, other):
     assert not list(workspace.results.glob(f"*/{other}*"))
     for trainer in (named, "nnUNetTrainerDANIE"):
         assert get_trainer_from_args("1", "2d", 0, trainer, "sized", False, torch.device("cpu")).num_epochs > 0
+
+
+def continue_and_be_killed(epoch: int) -> None:
+    from nnunet_sfma.trainers.nnUNetTrainerRecipe import nnUNetTrainerRecipe
+
+    start_epoch = nnUNetTrainerRecipe.on_epoch_start
+
+    def start_or_die(trainer) -> None:
+        if trainer.current_epoch == epoch:
+            os.kill(os.getpid(), signal.SIGKILL)
+        start_epoch(trainer)
+
+    nnUNetTrainerRecipe.on_epoch_start = start_or_die
+    train(continue_training=True)
 
 
 def train_until_killed(begun) -> None:
