@@ -69,14 +69,15 @@ def take(file: IO[str], kind: int, patience: float = 0, lock: Callable = fcntl.f
 def sign(file: IO[str], command: str) -> None:
     """Write down who holds the lock."""
     about = {"host": socket.gethostname(), "pid": os.getpid(), "since": f"{datetime.now():%Y-%m-%d %H:%M:%S}"}
-    file.truncate(0)
-    file.write(json.dumps({**about, "command": command}))
-    file.flush()
+    with contextlib.suppress(OSError):  # only for people: a full disk ends nothing here
+        file.truncate(0)
+        file.write(json.dumps({**about, "command": command}))
+        file.flush()
 
 
 def signature(file: IO[str]) -> dict:
     """Return what :func:`sign` wrote: ``host``, ``pid``, ``since``, ``command``; empty if damaged or not there."""
-    file.seek(0)
-    with contextlib.suppress(UserError, ValueError):
+    with contextlib.suppress(OSError, UserError, ValueError):
+        file.seek(0)
         return parse_json(file.read(), SIGNATURE, source=file.name)
     return {}

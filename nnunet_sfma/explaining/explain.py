@@ -26,6 +26,7 @@ from nnunet_sfma.explaining.patch import Patch, choose_slice, cut_patch, segment
 from nnunet_sfma.explaining.target_class import TargetClass, find_class
 from nnunet_sfma.explaining.trained_model import load_predictor, network_of
 from nnunet_sfma.networks import DANIE, SFMANet
+from nnunet_sfma.nnunet_files import channel_names
 from nnunet_sfma.nnunet_folders import dataset_name, make_writable_folder, nnunet_folder
 
 
@@ -162,5 +163,4 @@ def _innermost(mask: np.ndarray, inside: tuple[slice, slice]) -> tuple[int, int]
 
 def _grey(image: np.ndarray, predictor: nnUNetPredictor) -> np.ndarray:
     """The slice to look at: the first channel, or the mean of a picture's colours."""
-    names = predictor.dataset_json.get("channel_names", predictor.dataset_json.get("modality", {})).values()
-    return image.mean(0) if set(names) == {"R", "G", "B"} else image[0]
+    return image.mean(0) if set(channel_names(predictor.dataset_json)) == {"R", "G", "B"} else image[0]

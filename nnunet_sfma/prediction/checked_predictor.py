@@ -47,7 +47,7 @@ class CheckedPredictor(nnUNetPredictor):
                 raise UserError(f"{path} cannot be loaded ({error}): restore it, or train that fold again.") from None
         super().initialize_from_trained_model_folder(model_training_output_dir, use_folds, checkpoint_name)
         plans = self.plans_manager.plans
-        resized = how_resized(self.dataset_json, plans["dataset_name"])
+        resized = how_resized(self.dataset_json, plans)
         if resized:
             self.plans_manager = ResizingPlans(plans, resized)
 

@@ -14,6 +14,7 @@ import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_sfma.errors import UserError
 from nnunet_sfma.json_files import check_content, read_json
 from nnunet_sfma.picture_size import resize_mask, resize_picture, resize_probabilities
 from nnunet_sfma.prediction.reading import UnusableImageError
@@ -30,7 +31,7 @@ RESIZED = {
 PROVENANCE = {
     "type": "object",
     "properties": {
-        "options": {"type": "object", "properties": {"size": {"type": "integer"}, "axis": {"type": "string"}}},
+        "options": {"type": "object", "properties": {"size": SIDE, "axis": {"enum": ["x"]}}},
     },
 }
 
@@ -48,29 +49,34 @@ class Resized:
     slices_along: str | None = None
 
 
-def how_resized(dataset_json: dict, dataset_name: str) -> Resized | None:
+def how_resized(dataset_json: dict, plans: dict) -> Resized | None:
     """Return how the images that a model was trained on were resized; None if they were not, as far as is known.
 
     Args:
-        dataset_json: of the model.
-        dataset_name: to look for in ``nnUNet_raw``, if that is set.
+        dataset_json, plans: of the model.
 
     Raises:
-        UserError: if what dataset.json or provenance.json says of it is damaged.
+        UserError: if what dataset.json says of it is damaged.
     """
-    entry = dataset_json["resized"] if "resized" in dataset_json else _from_provenance(dataset_name)
+    entry = dataset_json["resized"] if "resized" in dataset_json else _from_provenance(plans)
     if entry is None:
         return None
-    check_content(entry, RESIZED, source=f"dataset.json of the model of {dataset_name}", within="resized")
+    check_content(entry, RESIZED, source=f"dataset.json of the model of {plans['dataset_name']}", within="resized")
     return Resized(tuple(entry["size"]), entry.get("slices_along"))
 
 
-def _from_provenance(dataset_name: str) -> dict | None:
-    path = Path(os.environ.get("nnUNet_raw", ""), dataset_name, "provenance.json")
+def _from_provenance(plans: dict) -> dict | None:
+    """What the raw data set says, if it is of the size that the model was planned for: it may have been made anew."""
+    path = Path(os.environ.get("nnUNet_raw", ""), plans["dataset_name"], "provenance.json")
     if not os.environ.get("nnUNet_raw") or not path.is_file():
         return None
-    options = read_json(path, PROVENANCE).get("options", {})
-    if not options.get("size") or "resampling" not in options:
+    try:
+        options = read_json(path, PROVENANCE).get("options", {})
+    except UserError:  # of another program
+        return None
+    if "size" not in options or "resampling" not in options:
+        return None
+    if list(plans.get("original_median_shape_after_transp", ()))[1:] != [options["size"]] * 2:
         return None
     along = {"slices_along": options["axis"]} if "axis" in options else {}
     return {"size": [options["size"]] * 2, **along}

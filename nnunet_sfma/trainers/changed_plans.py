@@ -91,8 +91,11 @@ def _flat(settings: Mapping, prefix: str = "") -> dict:
 
 
 def _labels(dataset_json: dict) -> dict:
+    values = list(dataset_json["labels"].values())
+    if not any(isinstance(value, (list, tuple)) for value in values):
+        values.sort()  # of single labels, unlike regions, the order says nothing
     return {
-        "labels": list(dataset_json["labels"].values()),
+        "labels": values,
         "regions_class_order": dataset_json.get("regions_class_order"),
         "channel_names": len(dataset_json.get("channel_names") or dataset_json.get("modality") or ()),
     }

@@ -40,5 +40,7 @@ def is_held(folder: Path) -> bool:
     try:
         with (folder / NAME).open("r+") as file:
             return not take(file, fcntl.LOCK_EX, lock=fcntl.lockf)
-    except OSError:  # there is none, or it is not ours
+    except PermissionError:  # somebody else's, who may be training
+        return True
+    except OSError:  # there is none
         return False

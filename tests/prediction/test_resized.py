@@ -11,6 +11,7 @@ from PIL import Image
 
 from nnunet_sfma.cli import main as nnunet_sfma
 from nnunet_sfma.prediction.__main__ import main
+from nnunet_sfma.prediction.resized import Resized, how_resized
 from tests.conftest import TINY_NETWORKS, Workspace, plan_and_preprocess
 from tests.prediction.conftest import PLANS, TRAINER, copy_images, copy_model
 
@@ -105,6 +106,27 @@ def test_conversion_of_an_earlier_version_is_known_by_its_provenance(
     np.testing.assert_array_equal(found["large"], enlarged(found["small"]))
     monkeypatch.delenv("nnUNet_raw")
     assert (predict(images)["large"] != enlarged(found["small"])).any()
+
+
+@pytest.mark.parametrize(
+    ("content", "size"),
+    [
+        ({"options": {"size": 32, "resampling": {}}}, (32, 32)),
+        ({"options": {"size": 64, "resampling": {}}}, None),
+        ({"options": {"size": 32, "resampling": {}, "axis": 3}}, None),
+        ({"options": []}, None),
+        ("of another program", None),
+    ],
+)
+def test_provenance_counts_if_the_model_was_planned_for_its_size(
+    content: object, size: tuple[int, int] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path))
+    (tmp_path / DATASET).mkdir()
+    (tmp_path / DATASET / "provenance.json").write_text(json.dumps(content))
+    plans = {"dataset_name": DATASET, "original_median_shape_after_transp": [1, 32, 32]}
+    assert how_resized({}, plans) == (size and Resized(size))
+    assert how_resized({}, {"dataset_name": DATASET}) is None
 
 
 def test_predict_resizes(model: Path, images: Path):

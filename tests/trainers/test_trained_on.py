@@ -18,7 +18,7 @@ from nnunet_sfma.crossval.models import Model
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.evaluation_file import read_evaluation
 from nnunet_sfma.split_record import split_checksum
-from nnunet_sfma.trainers.changed_plans import changes_between
+from nnunet_sfma.trainers.changed_plans import changes_between, label_changes
 from nnunet_sfma.trainers.complete_plans import complete_plans
 from nnunet_sfma.trainers.fold_lock import alone
 from tests.conftest import SHORT_RECIPE, TINY_NETWORKS, Workspace
@@ -367,3 +367,11 @@ def test_second_training_of_a_fold_is_refused(workspace, fold):
     process.join()
     with alone(fold):  # although its worker still runs
         pass
+
+
+def test_order_of_labels_counts_for_regions_alone():
+    channels = {"channel_names": {"0": "T1"}}
+    one, other = ({**channels, "labels": dict(labels)} for labels in ([("a", 0), ("b", 1)], [("b", 1), ("a", 0)]))
+    assert label_changes(one, other) == {}
+    one["labels"]["c"], other["labels"] = [1, 2], {"c": [1, 2], **other["labels"]}
+    assert label_changes(one, other).keys() == {"labels"}
