@@ -9,6 +9,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2.utilities.utils import get_identifiers_from_splitted_dataset_folder
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.file_names import refuse_unreadable_names
 from nnunet_sfma.sentences import first_few, last_line
 
 
@@ -55,6 +56,7 @@ def _file_name(ending: str) -> re.Pattern:
 def _channels_by_case(folder: Path, ending: str) -> Mapping[str, set[int]]:
     pattern = _file_name(ending)
     names = [path.name for path in folder.iterdir() if path.name.endswith(ending)]
+    refuse_unreadable_names(folder, names)
     strange = sorted(name for name in names if not pattern.fullmatch(name))
     if strange:
         raise UserError(

@@ -10,6 +10,8 @@ from nnunet_sfma.crossval.predictions import BEFORE_POSTPROCESSING, DESCRIPTIONS
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.files import replace_text, sha256
 from nnunet_sfma.json_files import read_json
+from nnunet_sfma.sentences import first_line
+from nnunet_sfma.trainers.checkpoint_reader import UNREADABLE
 from nnunet_sfma.trainers.checkpoints import FINAL
 
 # size and age of a file; records of today hold it for each channel, older ones for the first channel alone
@@ -162,8 +164,10 @@ def _fingerprint(checkpoint: Path) -> str:
     try:
         with zipfile.ZipFile(checkpoint) as archive:
             entries = [(entry.filename, entry.CRC) for entry in archive.infolist()]
-    except (OSError, zipfile.BadZipFile) as error:
-        raise UserError(f"{checkpoint} cannot be read ({error}): restore it, or train the fold again.") from None
+    except UNREADABLE as error:
+        raise UserError(
+            f"{checkpoint} cannot be read ({first_line(error)}): restore it, or train the fold again."
+        ) from None
     return hashlib.sha256(repr(entries).encode()).hexdigest()
 
 

@@ -17,6 +17,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.conventions import Conventions
 from nnunet_sfma.evaluation.measure import EvaluatedCase, Measuring, is_flat, reader_class
+from nnunet_sfma.file_names import refuse_unreadable_names
 from nnunet_sfma.json_files import STRINGS, read_json
 from nnunet_sfma.nnunet_files import read_dataset_json, read_plans
 from nnunet_sfma.sentences import first_few, last_line, shortened
@@ -254,12 +255,7 @@ def _description(predictions: Path, dataset_json: Path | None) -> dict:
 
 def _identifiers(folder: Path, ending: str) -> set[str]:
     names = {path.name.removesuffix(ending) for path in folder.iterdir() if path.name.endswith(ending)}
-    unreadable = sorted(name for name in names if not name.isprintable())
-    if unreadable:
-        raise UserError(
-            f"{folder} holds names that no table can show ({first_few([repr(name) for name in unreadable], 3)}): "
-            "rename these files."
-        )
+    refuse_unreadable_names(folder, names)
     return names
 
 

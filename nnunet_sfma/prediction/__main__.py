@@ -8,6 +8,7 @@ import torch
 from nnunetv2.utilities.file_path_utilities import get_output_folder
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.file_names import refuse_unreadable_names
 from nnunet_sfma.nnunet_folders import dataset_name, make_writable_folder, nnunet_folder
 from nnunet_sfma.prediction.batched_predictor import BatchedPredictor
 from nnunet_sfma.sentences import first_few, first_line
@@ -69,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _refuse_no_images(folder: Path, ending: str) -> None:
+    refuse_unreadable_names(folder, (path.name for path in folder.iterdir() if path.name.endswith(ending)))
     if not any(folder.glob(f"*_[0-9][0-9][0-9][0-9]{ending}")):
         raise UserError(f"There are no images (*_0000{ending}) in {folder}: check -i, or convert them to {ending}.")
 

@@ -548,3 +548,13 @@ def test_uncompressed_file_that_is_called_compressed_is_whole_or_cut_off(tmp_pat
     path.write_bytes(path.read_bytes()[:-100])
     assert not is_whole(path, SimpleITKIO)
     assert remove_cut_off([path], SimpleITKIO, 1) == [path] and not path.exists()
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe_0000.nii.gz", b"two\nlines_0000.nii.gz"])
+def test_names_that_are_no_text_are_refused_before_itk_ends_the_program(name: bytes, tmp_path: Path):
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).touch()
+    with pytest.raises(
+        SystemExit, match=r"^.*holds names that no table can show \('.*_0000\.nii\.gz'\): rename"
+    ) as end:
+        find_cases(tmp_path, ".nii.gz", ["T1"], {"image_reader_writer": "SimpleITKIO"})
+    assert "\n" not in str(end.value)

@@ -1,5 +1,6 @@
 """``python -m nnunet_sfma.prediction``: the voxels of ``nnUNetv2_predict``, and its errors in one sentence."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -62,6 +63,15 @@ def test_prediction_is_continued_and_probabilities_are_written(arguments: list[s
     main([*arguments, "-f", "1", "--save_probabilities"])
     probabilities = np.load(out / "larger.npz")["probabilities"]
     assert probabilities.shape[1:] == _read(out / "larger.nii.gz").shape
+
+
+def test_names_that_are_not_utf8_are_refused(arguments: list[str], tmp_path: Path):
+    images = tmp_path / "images"
+    images.mkdir()
+    Path(os.fsdecode(os.fsencode(images) + b"/\xff_0000.nii.gz")).touch()
+    with pytest.raises(SystemExit, match="holds names that no table can show"):
+        main([*arguments, "-i", str(images)])
+    assert not (tmp_path / "out").exists()
 
 
 def test_errors_are_one_sentence(trained: Workspace, arguments: list[str], tmp_path: Path):
