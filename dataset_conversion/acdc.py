@@ -22,6 +22,7 @@ from dataset_conversion.found import Found
 from dataset_conversion.image_files import copy_grid, grid_difference, read_volume
 from dataset_conversion.release import load_release
 from dataset_conversion.release_files import by_key, list_files, nothing_found, only_one
+from dataset_conversion.whole_images import prepare_volumes
 from nnunet_sfma.errors import UserError
 
 RELEASE = load_release("acdc")
@@ -31,14 +32,19 @@ OTHER_QFORM = "sform and qform disagree on where the image lies; read as SimpleI
 OTHER_GRID = "image and ground truth disagree in the header; the image's grid is used for both"
 
 
-def find(source: Path) -> Found:
+def find(source: Path, size: int = 0) -> Found:
     """The ED and ES frames of all patients; reads ``Info.cfg`` but no image.
 
+    Args:
+        source: the folder with the patients, or one that holds it.
+        size: sides in voxels that whole slices are resized to; 0 keeps the full resolution.
+
     Raises:
-        UserError: if no release is found.
+        UserError: if no release is found or the size is out of range.
     """
     files = list_files(source, RELEASE)
     found = Found(RELEASE, Path(source), "database", "ACDC", {"0": "cineMRI"}, dict(RELEASE.label_maps["heart"]))
+    prepare_volumes(found, size)
     frames = only_one(by_key(files, r"(patient\d{3}_frame\d{2})\.nii(?:\.gz)?"), found.problems)
     truths = only_one(by_key(files, r"(patient\d{3}_frame\d{2})_gt\.nii(?:\.gz)?"), found.problems)
     if not frames and not truths:

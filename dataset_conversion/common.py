@@ -75,7 +75,7 @@ def write_dataset(
         provenance: where the data came from and with which options it was converted, for provenance.json.
         about: entries for dataset.json that nnU-Net does not read: ``license``, ``reference``, ``description``, ...
         file_ending: of all images and labels. With ``.png`` a case has one image, whose components are the channels.
-        cut: cuts a checked case into several nnU-Net cases, such as slices; picklable.
+        cut: cuts a checked case into several nnU-Net cases, such as slices, or changes its size; picklable.
         command: what the user typed, for provenance.json.
 
     Returns:
@@ -134,7 +134,7 @@ class _Written:
         empty: those of them whose label is empty.
         foreground: how much is labelled: cubic millimetres, or pixels of a picture; None without a label.
         axes: the order of a volume's axes; None for a picture.
-        grid: of the volume that was cut.
+        grid: of the volume that was cut or resized.
         original_size: width and height of the picture that was resized.
         sha256: by source file.
         written: checksums of the files that were written, by path in the data set.
@@ -405,7 +405,11 @@ def _case_entry(written: _Written, root: Path | None) -> dict:
     }
     if written.original_size:
         entry["original_size"] = list(written.original_size)
-    return {**entry, "slices": written.identifiers, "grid": written.grid} if written.grid else entry
+    if written.grid:
+        entry["grid"] = written.grid
+    if written.identifiers != [case.identifier]:
+        entry["slices"] = written.identifiers
+    return entry
 
 
 def _closing_message(target: Path, written: list[_Written]) -> str:

@@ -25,6 +25,7 @@ class Found:
         notes: what the user should know, a sentence each.
         options: how it is to be converted, for provenance.
         resized: how images are resized, for dataset.json, from which ``nnunet-sfma predict`` knows it; None if not.
+        cut: cuts or resizes a checked case when it is written, as of :func:`dataset_conversion.common.write_dataset`.
         count: how many nnU-Net cases will come of a case, or may come at most; read from its header.
         cases: for training.
         test_cases: never part of a training fold.
@@ -41,6 +42,7 @@ class Found:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     options: dict = field(default_factory=dict)
+    cut: Callable[[Content], Iterable[Piece]] | None = None
     count: Callable[[Case], int] = lambda case: 1
     file_ending: str = ".nii.gz"
     resized: dict | None = None
@@ -82,7 +84,6 @@ def convert(
     *,
     overwrite: bool = False,
     processes: int = 1,
-    cut: Callable[[Content], Iterable[Piece]] | None = None,
     command: str | None = None,
 ) -> Path:
     """Write what was found as an nnU-Net dataset, completely or not at all.
@@ -92,7 +93,7 @@ def convert(
         dataset_id: 1 to 999.
         overwrite: replace an existing dataset of this id and name.
         processes: number of worker processes.
-        cut, command: as of :func:`dataset_conversion.common.write_dataset`.
+        command: as of :func:`dataset_conversion.common.write_dataset`.
 
     Returns:
         The dataset's folder.
@@ -116,7 +117,7 @@ def convert(
         provenance={"release": found.release.name, "layout": found.layout, **found.options},
         about={**found.release.about, **({"resized": found.resized} if found.resized else {})},
         file_ending=found.file_ending,
-        cut=cut,
+        cut=found.cut,
         command=command,
     )
     print(f"Next: nnUNetv2_plan_and_preprocess -d {dataset_id} -c 2d --verify_dataset_integrity")

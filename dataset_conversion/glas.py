@@ -19,28 +19,36 @@ from dataset_conversion.found import Found
 from dataset_conversion.pictures import check_same_size, open_picture, to_rgb_image
 from dataset_conversion.release import load_release
 from dataset_conversion.release_files import by_key, in_pairs, list_files, nothing_found, only_one
+from dataset_conversion.whole_images import check_size, prepare_pictures, resize_pictures
 from nnunet_sfma.errors import UserError
 
 RELEASE = load_release("glas")
 PARTS = {"train": "Training", "testa": "Test A", "testb": "Test B"}
 
 
-def find(source: Path) -> Found:
+def find(source: Path, size: int = 0) -> Found:
     """The images of the release; reads ``Grade.csv`` but no image.
 
+    Args:
+        source: the folder with the images, or one that holds it.
+        size: sides in pixels that image, label and instance map are resized to; 0 keeps the full resolution.
+
     Raises:
-        UserError: if no release is found or ``Grade.csv`` cannot be read.
+        UserError: if the size is out of range, no release is found or ``Grade.csv`` cannot be read.
     """
+    check_size(size)
     files = list_files(source, RELEASE)
     found = Found(
         RELEASE,
         Path(source),
         "Warwick QU",
-        "GlaS",
+        f"GlaS_{size}" if size else "GlaS",
         {"0": "R", "1": "G", "2": "B"},
         dict(RELEASE.label_maps["gland"]),
         file_ending=".png",
     )
+    if size:
+        prepare_pictures(found, size)
     images = only_one(by_key(files, r"((?:train|testA|testB)_\d+)\.bmp"), found.problems)
     masks = only_one(by_key(files, r"((?:train|testA|testB)_\d+)_anno\.bmp"), found.problems)
     if not images and not masks:
@@ -49,7 +57,7 @@ def find(source: Path) -> Found:
     for name in sorted(in_pairs(images, masks, found.problems), key=_number):
         part = PARTS[name.split("_")[0].lower()]
         patient, grade = grades.get(name, (None, None))
-        load = partial(_load, images[name], masks[name])
+        load = partial(_load, images[name], masks[name], size)
         case = Case(name, load, (images[name], masks[name]), part, patient, grade)
         (found.cases if part == "Training" else found.test_cases).append(case)
     unknown = [case.identifier for case in found.cases + found.test_cases if grades and not case.subject]
@@ -82,7 +90,7 @@ def _grades(files: list[Path], found: Found) -> dict[str, tuple[str, str]]:
         ) from None
 
 
-def _load(image_path: Path, anno_path: Path) -> Content:
+def _load(image_path: Path, anno_path: Path, size: int) -> Content:
     picture, anno = open_picture(image_path), open_picture(anno_path)
     check_same_size(picture, image_path, anno, anno_path)
     instances = np.asarray(anno)
@@ -92,4 +100,5 @@ def _load(image_path: Path, anno_path: Path) -> Content:
         )
     label = (instances > 0).astype(np.uint8)
     extras = {"instances": sitk.GetImageFromArray(instances.astype(np.uint16 if instances.max() > 255 else np.uint8))}
-    return Content([to_rgb_image(picture)], sitk.GetImageFromArray(label), extras)
+    content = Content([to_rgb_image(picture)], sitk.GetImageFromArray(label), extras)
+    return resize_pictures(content, size) if size else content

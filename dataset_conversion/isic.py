@@ -10,20 +10,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk  # noqa: N813
 
 from dataset_conversion.cases import Case, Content
 from dataset_conversion.found import Found
 from dataset_conversion.masks import mask_of_picture
-from dataset_conversion.pictures import as_rgb, check_same_size, open_picture
+from dataset_conversion.pictures import check_same_size, open_picture, to_rgb_image
 from dataset_conversion.release import Release
 from dataset_conversion.release_files import by_key, in_pairs, list_files, nothing_found, only_one
-from nnunet_sfma.errors import UserError
-from nnunet_sfma.picture_size import resize_mask, resize_picture
-
-LARGEST_SIZE = 8192
-"""Above that of any photograph of the challenges."""
+from dataset_conversion.whole_images import check_size, prepare_pictures, resize_pictures
 
 
 @dataclass(frozen=True)
@@ -54,8 +49,7 @@ def find_challenge(challenge: Challenge, source: Path, size: int = 256) -> Found
     Raises:
         UserError: if the size is out of range or no release is found.
     """
-    if not 0 <= size <= LARGEST_SIZE:
-        raise UserError(f"--size {size}: give the side in pixels, up to {LARGEST_SIZE}, or 0 for the full resolution.")
+    check_size(size)
     files = list_files(source, challenge.release)
     found = Found(
         challenge.release,
@@ -64,10 +58,11 @@ def find_challenge(challenge: Challenge, source: Path, size: int = 256) -> Found
         challenge.dataset_name if size else f"{challenge.dataset_name}_full",
         {"0": "R", "1": "G", "2": "B"},
         dict(challenge.release.label_maps["lesion"]),
-        options={"size": size, "resampling": "image: box (area), mask: nearest"} if size else {"size": 0},
+        options={"size": 0},
         file_ending=".png",
-        resized={"size": [size, size], "image": "box", "label": "nearest"} if size else None,
     )
+    if size:
+        prepare_pictures(found, size)
     images, image_parts = _in_folders(files, challenge.images, r"(ISIC_\d{7})\.jpe?g", found.problems)
     masks, _ = _in_folders(files, challenge.masks, r"(ISIC_\d{7})_segmentation\.png", found.problems)
     if not images and not masks:
@@ -100,9 +95,6 @@ def _part(path: Path, folder: re.Pattern) -> str | None:
 def _load(image_path: Path, mask_path: Path, size: int) -> Content:
     picture, mask = open_picture(image_path), open_picture(mask_path)
     check_same_size(picture, image_path, mask, mask_path)
-    pixels = np.asarray(as_rgb(picture))
     label, notes = mask_of_picture(mask, mask_path)
-    if size:
-        pixels, label = resize_picture(pixels, (size, size)), resize_mask(label, (size, size))
-    images = [sitk.GetImageFromArray(pixels, isVector=True)]
-    return Content(images, sitk.GetImageFromArray(label), notes=notes, original_size=picture.size if size else None)
+    content = Content([to_rgb_image(picture)], sitk.GetImageFromArray(label), notes=notes)
+    return resize_pictures(content, size) if size else content

@@ -32,8 +32,8 @@ CHOSEN_BY_LABEL = (
 )
 
 
-def prepare(found: Found, slices: str) -> "partial[Iterator[Piece]]":
-    """Mark what was found as slices, and return the function that cuts a volume.
+def prepare(found: Found, slices: str) -> None:
+    """Have all volumes cut into slices when they are written.
 
     Args:
         found: a converter's cases; its name and options are changed.
@@ -45,7 +45,7 @@ def prepare(found: Found, slices: str) -> "partial[Iterator[Piece]]":
     found.resized = {"size": [SIZE, SIZE], "slices_along": "x", "image": "linear", "label": "nearest"}
     if slices == "lesion":
         found.notes.append(CHOSEN_BY_LABEL)
-    return partial(cut, slices=slices)
+    found.cut = partial(cut, slices=slices)
 
 
 def cut(content: Content, slices: str = "all") -> Iterator[Piece]:

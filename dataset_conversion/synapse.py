@@ -18,21 +18,23 @@ from dataset_conversion.image_files import copy_grid, format_values, read_volume
 from dataset_conversion.masks import with_whole_numbers
 from dataset_conversion.release import load_release
 from dataset_conversion.release_files import by_key, in_pairs, is_testing, list_files, nothing_found, only_one
+from dataset_conversion.whole_images import prepare_volumes
 from nnunet_sfma.errors import UserError
 
 RELEASE = load_release("synapse")
 DATASET_NAMES = {"transunet": "Synapse", "cascade": "Synapse_CASCADE", "full": "Synapse_13"}
 
 
-def find(source: Path, labels: str = "transunet") -> Found:
+def find(source: Path, labels: str = "transunet", size: int = 0) -> Found:
     """The scans of the release; reads no image.
 
     Args:
         source: the folder RawData, or one that holds it.
         labels: ``transunet``, ``cascade`` or ``full``.
+        size: sides in voxels that whole slices are resized to; 0 keeps the full resolution.
 
     Raises:
-        UserError: if the label map is unknown or no release is found.
+        UserError: if the label map is unknown, the size is out of range or no release is found.
     """
     if labels not in RELEASE.label_maps:
         raise UserError(f"'{labels}' is no label map of Synapse; choose one of {', '.join(RELEASE.label_maps)}.")
@@ -46,6 +48,7 @@ def find(source: Path, labels: str = "transunet") -> Found:
         dict(RELEASE.label_maps[labels]),
         options={"labels": labels},
     )
+    prepare_volumes(found, size)
     images = only_one(by_key(files, r"img(\d{4})\.nii(?:\.gz)?"), found.problems)
     masks = only_one(by_key(files, r"label(\d{4})\.nii(?:\.gz)?"), found.problems)
     if not images and not masks:

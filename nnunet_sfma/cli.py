@@ -79,12 +79,11 @@ def _add_convert(commands) -> None:
     parser.add_argument("--json", action="store_true", help="with --list: as JSON")
     parser.set_defaults(run=_convert_list)
     datasets = parser.add_subparsers(metavar="DATASET")
-    _add_release(datasets, "acdc", "ACDC, cine MRI of the heart")
+    _add_size(_add_release(datasets, "acdc", "ACDC, cine MRI of the heart"))
     _add_slices(_add_release(datasets, "atlas", "ATLAS R1.1, R1.2 or R2.0, stroke on T1w MRI"))
-    _add_release(datasets, "glas", "GlaS (Warwick QU), glands in histology")
+    _add_size(_add_release(datasets, "glas", "GlaS (Warwick QU), glands in histology"))
     for year in ("2017", "2018"):
-        isic = _add_release(datasets, f"isic{year}", f"ISIC {year} Task 1, skin lesions")
-        isic.add_argument("--size", type=int, default=256, help="resize to N x N pixels; 0 keeps the full resolution")
+        _add_size(_add_release(datasets, f"isic{year}", f"ISIC {year} Task 1, skin lesions"), default=256)
     isles = _add_release(datasets, "isles2022", "ISLES 2022, the Zenodo release or the challenge sample")
     isles.add_argument("--modality", choices=["dwi", "adc", "flair", "dwi+adc"], default="dwi")
     _add_slices(isles)
@@ -95,6 +94,7 @@ def _add_convert(commands) -> None:
         default="transunet",
         help="8 organs in TransUNet's or CASCADE's order, or all 13",
     )
+    _add_size(synapse)
     phantom = datasets.add_parser("phantom", help="the demo's stroke phantom")
     phantom.add_argument("--cases", type=int, default=20, help="how many for training")
     phantom.add_argument("--test-cases", type=int, default=0, help="how many for testing")
@@ -111,6 +111,17 @@ def _add_release(datasets, name: str, text: str) -> argparse.ArgumentParser:
     _add_target(parser)
     parser.set_defaults(run=_convert_release, release=name)
     return parser
+
+
+def _add_size(parser: argparse.ArgumentParser, default: int = 0) -> None:
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=default,
+        metavar="N",
+        help="resize pictures, or all slices of volumes, as a whole to N x N pixels; 0 keeps the full resolution, of "
+        f"which a training patch is a crop ({default})",
+    )
 
 
 def _add_slices(parser: argparse.ArgumentParser) -> None:
@@ -156,11 +167,11 @@ def _convert_release(args: argparse.Namespace) -> None:
 
     options = {key: getattr(args, key) for key in ("modality", "labels", "size") if hasattr(args, key)}
     found = import_module(f"dataset_conversion.{args.release}").find(args.source, **options)
-    cut = _cut(args, found)
+    _cut_as_asked(args, found)
     if args.dry_run:
         _dry_run(found, args.json)
         return
-    convert(found, _dataset_id(args), overwrite=args.overwrite, processes=args.processes, cut=cut, command=args.typed)
+    convert(found, _dataset_id(args), overwrite=args.overwrite, processes=args.processes, command=args.typed)
 
 
 def _dry_run(found, as_json: bool) -> None:
@@ -173,14 +184,14 @@ def _dry_run(found, as_json: bool) -> None:
         print(f"  {planned_sentence(found)}")
 
 
-def _cut(args: argparse.Namespace, found):
+def _cut_as_asked(args: argparse.Namespace, found) -> None:
     if not getattr(args, "paper_slices", False):
         if getattr(args, "slices", None):
             raise UserError("--slices says which of the --paper-slices to write.")
-        return None
+        return
     from dataset_conversion.paper_slices import prepare
 
-    return prepare(found, args.slices or "all")
+    prepare(found, args.slices or "all")
 
 
 def _dataset_id(args: argparse.Namespace) -> int:

@@ -1,6 +1,6 @@
-"""Photographs at the size that a model takes: one way for the conversion and for prediction."""
+"""Pictures and slices at the size that a model takes: one way for the conversion and for prediction."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image
@@ -18,11 +18,21 @@ def resize_mask(mask: np.ndarray, size: Sequence[int]) -> np.ndarray:
     return np.asarray(resized).astype(mask.dtype)
 
 
-def resize_probabilities(probabilities: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Return a map (H, W) of probabilities at another size (rows, columns), linearly."""
-    picture = Image.fromarray(probabilities.astype(np.float32))
-    resized = picture.resize(_width_and_height(size), Image.Resampling.BILINEAR)
-    return np.asarray(resized).astype(probabilities.dtype)
+def resize_linearly(values: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Return floats (H, W) at another size (rows, columns): linear between pixel centres, smoothed where it shrinks."""
+    resized = Image.fromarray(values.astype(np.float32)).resize(_width_and_height(size), Image.Resampling.BILINEAR)
+    return np.asarray(resized).astype(values.dtype)
+
+
+RESIZE_IMAGE = {"box": resize_picture, "linear": resize_linearly}
+"""By the name that dataset.json has for it."""
+
+
+def slice_by_slice(
+    resize: Callable[[np.ndarray, Sequence[int]], np.ndarray], volume: np.ndarray, size: Sequence[int]
+) -> np.ndarray:
+    """Return a volume (Z, H, W) with each of its slices resized to (rows, columns) by one of the functions above."""
+    return np.stack([resize(each, size) for each in volume])
 
 
 def _width_and_height(size: Sequence[int]) -> tuple[int, int]:

@@ -5,6 +5,7 @@ Overlaps are counted by nnU-Net's own functions on what nnU-Net's own reader ret
 
 import inspect
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -71,7 +72,7 @@ class Measuring:
         classes: foreground classes or regions by name, each with its labels.
         ignore_label: voxels that do not count, if the data set has such a label.
         reader: name of nnU-Net's reader class.
-        picture: whether the images have two axes; they are measured in pixels.
+        picture: whether the images have no millimetres, as pictures; they are measured in pixels.
         distances: "mm" or "voxel".
         tolerance: of NSD, in that unit.
         slice_axis: of the array (z, y, x).
@@ -181,10 +182,18 @@ def _count(prediction: np.ndarray, reference: np.ndarray, use: np.ndarray, slice
     }
 
 
-def is_flat(path: Path, reader: str) -> bool:
-    """Whether a label map has two axes only, as pictures and single slices have."""
-    spacing = _load(path, reader)[1]["spacing"]
-    return bool(spacing[0] > FLAT_SPACING * max(spacing[1:]))
+def has_millimetres(path: Path, reader: str, unit: Sequence[float] | None = None) -> bool:
+    """Whether a label map has a size in the body.
+
+    Pictures and single slices, which have two axes only, have none, nor have volumes that a conversion resized.
+
+    Args:
+        path: of the label map.
+        reader: name of nnU-Net's reader class.
+        unit: spacing (z, y, x) that the conversion gave to resized volumes, if it did.
+    """
+    spacing = [float(side) for side in _load(path, reader)[1]["spacing"]]
+    return spacing[0] <= FLAT_SPACING * max(spacing[1:]) and spacing != unit
 
 
 @cache

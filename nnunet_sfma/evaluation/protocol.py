@@ -76,11 +76,20 @@ def _slices(evaluation: dict) -> str:
 def _resizing(evaluation: dict) -> str:
     options, model = evaluation["dataset"].get("release_options") or {}, evaluation["model"]
     size = options.get("size")
-    resized = f"resized to {size} x {size} by the conversion and scored at that size" if size else "original size"
+    scored = "at that size" if _scored_resized(evaluation) else "at the original size"
+    resized = f"resized to {size} x {size} by the conversion and scored {scored}" if size else "original size"
     if model is None:
         return resized
     spacing = _sizes(f"{value:.3g}" for value in model["spacing"])
     return f"{resized}; patches of {_sizes(model['patch_size'])} pixels at spacing {spacing}"
+
+
+def _scored_resized(evaluation: dict) -> bool:
+    """Whether the masks have the size to which the conversion resized, and were not brought back since."""
+    options = evaluation["dataset"].get("release_options") or {}
+    shapes = [case["shape"] for case in evaluation["cases"]]
+    slices_alone = "axis" not in options or all(shape[0] == 1 for shape in shapes)
+    return slices_alone and all(shape[1:] == [options.get("size")] * 2 for shape in shapes)
 
 
 def _pretraining(evaluation: dict) -> str:

@@ -16,10 +16,11 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.conventions import Conventions
-from nnunet_sfma.evaluation.measure import EvaluatedCase, Measuring, is_flat, reader_class
+from nnunet_sfma.evaluation.measure import EvaluatedCase, Measuring, has_millimetres, reader_class
 from nnunet_sfma.file_names import refuse_unreadable_names
-from nnunet_sfma.json_files import STRINGS, read_json
+from nnunet_sfma.json_files import STRINGS, read_json, valid
 from nnunet_sfma.nnunet_files import read_dataset_json, read_plans
+from nnunet_sfma.prediction.resized import RESIZED
 from nnunet_sfma.sentences import first_few, last_line, shortened
 from nnunet_sfma.split_record import read_split_record
 
@@ -118,7 +119,7 @@ class Source:
             ) from None
         if not classes or "mean" in classes:
             raise UserError(f"The dataset.json of {self.name} needs classes, and none of them can be called 'mean'.")
-        picture = is_flat(example, reader)
+        picture = not has_millimetres(example, reader, self._resized.get("spacing"))
         return Measuring(
             classes=classes,
             ignore_label=ignore,
@@ -128,6 +129,12 @@ class Source:
             tolerance=conventions.nsd_tolerance,
             slice_axis=self.plans["transpose_forward"][0] if self.plans and not picture else 0,
         )
+
+    @property
+    def _resized(self) -> dict:
+        """What dataset.json says of how a conversion of ours resized the images; empty if it did not."""
+        entry = self.dataset_json.get("resized")
+        return entry if valid(entry, RESIZED) else {}
 
     def _reader(self, example: Path) -> str:
         """The name of nnU-Net's choice, which depends on what can read the file."""

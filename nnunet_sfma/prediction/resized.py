@@ -16,7 +16,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.json_files import check_content, read_json
-from nnunet_sfma.picture_size import resize_mask, resize_picture, resize_probabilities
+from nnunet_sfma.picture_size import RESIZE_IMAGE, resize_linearly, resize_mask, slice_by_slice
 from nnunet_sfma.prediction.reading import UnusableImageError
 
 SIDE = {"type": "integer", "minimum": 1, "maximum": 8192}
@@ -26,6 +26,8 @@ RESIZED = {
     "properties": {
         "size": {"type": "array", "items": SIDE, "minItems": 2, "maxItems": 2},
         "slices_along": {"enum": ["x"]},
+        "image": {"enum": list(RESIZE_IMAGE)},
+        "spacing": {"type": "array", "items": {"type": "number", "exclusiveMinimum": 0}, "minItems": 3, "maxItems": 3},
     },
 }
 PROVENANCE = {
@@ -42,11 +44,15 @@ class Resized:
 
     Attributes:
         size: rows and columns.
-        slices_along: the axis of the volumes that slices were cut along; None for pictures.
+        slices_along: the axis of the volumes that slices were cut along; None for pictures and whole volumes.
+        image: how pictures and slices were resized, a key of :data:`nnunet_sfma.picture_size.RESIZE_IMAGE`.
+        spacing: (z, y, x) that resized volumes were given; None for pictures.
     """
 
     size: tuple[int, int]
     slices_along: str | None = None
+    image: str = "box"
+    spacing: tuple[float, float, float] | None = None
 
 
 def how_resized(dataset_json: dict, plans: dict) -> Resized | None:
@@ -62,7 +68,8 @@ def how_resized(dataset_json: dict, plans: dict) -> Resized | None:
     if entry is None:
         return None
     check_content(entry, RESIZED, source=f"dataset.json of the model of {plans['dataset_name']}", within="resized")
-    return Resized(tuple(entry["size"]), entry.get("slices_along"))
+    spacing = tuple(entry["spacing"]) if "spacing" in entry else None
+    return Resized(tuple(entry["size"]), entry.get("slices_along"), entry.get("image", "box"), spacing)
 
 
 def _from_provenance(plans: dict) -> dict | None:
@@ -92,35 +99,47 @@ class ResizingPlans(PlansManager):
     @property
     def image_reader_writer_class(self) -> partial:
         """Makes the reader of the plans, with the resizing around it."""
-        kind = SliceIO if self.resized.slices_along else PictureIO
+        kind = SliceIO if self.resized.slices_along else WholeImageIO
         return partial(kind, super().image_reader_writer_class, self.resized)
 
 
-class PictureIO(BaseReaderWriter):
-    """Reads pictures of any size at the size of the model, and writes their masks at the size of the picture."""
+class WholeImageIO(BaseReaderWriter):
+    """Reads pictures and volumes at the size of the model, and writes their masks at their own size, on their own grid.
+
+    A volume is resized slice by slice along Z, and has the spacing that the conversion gives to all: it was the slices'
+    size in voxels that the model learned from, not their size in mm.
+    """
 
     def __init__(self, reader: type[BaseReaderWriter], resized: Resized):
         self.reader, self.resized = reader(), resized
 
     def read_images(self, image_fnames: Sequence[str]) -> tuple[np.ndarray, dict]:
-        """nnU-Net's image (C, 1, H, W) of the model's size."""
+        """nnU-Net's image (C, Z, H, W) of the model's size; Z is 1 for a picture."""
         image, properties = self.reader.read_images(image_fnames)
-        size = image.shape[2:]
-        if size == self.resized.size:
-            return image, properties
-        resized = [resize_picture(_as_bytes(channel[0]), self.resized.size) for channel in image]
-        return np.stack(resized)[:, None].astype(np.float32), {**properties, "size_of_picture": size}
+        properties = {**properties, "size_of_slices": image.shape[2:]}
+        if self.resized.spacing:
+            properties["spacing"] = list(self.resized.spacing)
+        if image.shape[2:] != self.resized.size:
+            image = np.stack([self._resized(channel) for channel in image]).astype(np.float32)
+        return image, properties
+
+    def _resized(self, channel: np.ndarray) -> np.ndarray:
+        linear = self.resized.image == "linear"
+        return slice_by_slice(
+            RESIZE_IMAGE[self.resized.image], channel if linear else _as_bytes(channel), self.resized.size
+        )
 
     def read_seg(self, seg_fname: str) -> tuple[np.ndarray, dict]:
         """A label map as it is."""
         return self.reader.read_seg(seg_fname)
 
     def write_seg(self, seg: np.ndarray, output_fname: str, properties: dict) -> None:
-        """Write a label map (1, H, W), and resize the probabilities that nnU-Net wrote beside it."""
-        size = properties.get("size_of_picture")
-        if size:
-            _resize_probabilities(Path(output_fname).with_suffix(".npz"), seg.shape[1:], size)
-            seg = resize_mask(seg[0], size)[None]
+        """Write a label map (Z, H, W), and resize the probabilities that nnU-Net wrote beside it."""
+        size = properties["size_of_slices"]
+        if size != self.resized.size:
+            ending = next(each for each in self.reader.supported_file_endings if output_fname.endswith(each))
+            _resize_probabilities(Path(f"{output_fname.removesuffix(ending)}.npz"), seg.shape[1:], size)
+            seg = slice_by_slice(resize_mask, seg, size)
         self.reader.write_seg(seg, output_fname, properties)
 
 
@@ -166,5 +185,5 @@ def _resize_probabilities(path: Path, from_size: Sequence[int], size: Sequence[i
         return
     probabilities = np.load(path)["probabilities"]
     if probabilities.shape[2:] == tuple(from_size):
-        resized = np.stack([resize_probabilities(of_class[0], size) for of_class in probabilities])
-        np.savez_compressed(path, probabilities=resized[:, None])
+        resized = np.stack([slice_by_slice(resize_linearly, of_class, size) for of_class in probabilities])
+        np.savez_compressed(path, probabilities=resized)

@@ -181,6 +181,25 @@ def test_protocol_of_the_papers_slices():
     assert "resized to 256 x 256 by the conversion" in protocol_of(evaluation, "resizing")
 
 
+@pytest.mark.parametrize(
+    ("options", "shape", "scored"),
+    [
+        ({"size": 256}, [1, 256, 256], "at that size"),
+        ({"size": 256}, [9, 256, 256], "at that size"),
+        ({"size": 256}, [1, 522, 775], "at the original size"),
+        ({"size": 256}, [9, 256, 216], "at the original size"),
+        ({"size": 256, "axis": "x", "paper_slices": "all"}, [1, 256, 256], "at that size"),
+        ({"size": 256, "axis": "x", "paper_slices": "all"}, [189, 256, 256], "at the original size"),
+    ],
+)
+def test_protocol_says_whether_masks_were_brought_back(options, shape, scored):
+    evaluation = make_evaluation(release="acdc")
+    evaluation["dataset"]["release_options"] = options
+    for case in evaluation["cases"]:
+        case["shape"] = shape
+    assert f"resized to 256 x 256 by the conversion and scored {scored};" in protocol_of(evaluation, "resizing")
+
+
 def test_protocol_of_nnunets_own_trainer_and_of_a_plain_folder():
     stock = make_evaluation(NNUNET, release="isles2022")
     stock["model"]["training"] = None

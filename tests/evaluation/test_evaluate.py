@@ -265,6 +265,21 @@ def test_pictures_have_pixels_and_objects(tmp_path):
     assert evaluation["split"]["part"] == "test"
 
 
+def test_resized_volumes_have_voxels_until_they_are_brought_back(folders, tmp_path):
+    """The spacing of 1 that their conversion gave them is no millimetre."""
+    description = json.loads((tmp_path / "pred" / "dataset.json").read_text())
+    resized = {"size": [14, 12], "image": "linear", "label": "nearest", "spacing": [1.0, 1.0, 1.0]}
+    (tmp_path / "pred" / "dataset.json").write_text(json.dumps({**description, "resized": resized}))
+    dataset = run(folders)["dataset"]
+    assert (dataset["unit"], dataset["volume_unit"]) == ("mm", "ml")
+    for path in [*tmp_path.rglob("case_*.nii.gz")]:
+        write_volume(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), path, spacing=(1, 1, 1))
+    evaluation = run(folders)
+    assert (evaluation["dataset"]["unit"], evaluation["dataset"]["volume_unit"]) == ("voxel", "pixel")
+    truth = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "labels" / "case_0.nii.gz")))
+    assert evaluation["cases"][0]["classes"]["core"]["volume_reference"] == (truth == 2).sum()
+
+
 def _nan_probabilities(root: Path) -> None:
     np.savez(root / "pred" / "case_0.npz", probabilities=np.full((2, 6, 14, 12), np.nan, np.float32))
 

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 import torch
 from PIL import Image
 
+from dataset_conversion.image_files import copy_grid, settled_grid
 from nnunet_sfma.cli import main as nnunet_sfma
+from nnunet_sfma.picture_size import resize_linearly, slice_by_slice
 from nnunet_sfma.prediction.__main__ import main
 from nnunet_sfma.prediction.resized import Resized, how_resized
 from tests.conftest import TINY_NETWORKS, Workspace, plan_and_preprocess
-from tests.prediction.conftest import PLANS, TRAINER, copy_images, copy_model
+from tests.prediction.conftest import PLANS, TRAINER, copy_images, copy_model, images_of
 
 DATASET, SIZE = "Dataset007_ISIC2017", 32
 PARTS = {"Training": 5, "Validation": 1, "Test_v2": 1}
@@ -144,6 +147,49 @@ def test_damaged_entry_is_named(model: Path, images: Path, resized: object):
     path.write_text(json.dumps({**json.loads(path.read_text()), "resized": resized}))
     with pytest.raises(SystemExit, match=r"^dataset.json of the model of Dataset007_ISIC2017 is damaged \(resized"):
         predict(images)
+
+
+def test_volumes_are_predicted_as_the_conversion_has_them(
+    trained: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Of any size, on an oblique grid; and as they are where they have the model's size, but another spacing."""
+    model = copy_model(trained, tmp_path / "results")
+    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
+    path = model / "dataset.json"
+    # the spacing that this model was trained with, so that nnU-Net has nothing to resample
+    resized = {"size": [40, 32], "image": "linear", "label": "nearest", "spacing": [4.0, 0.9, 0.9]}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "resized": resized}))
+    images = tmp_path / "images"
+    images.mkdir()
+    for channel in range(2):
+        as_large = sitk.ReadImage(str(images_of(trained) / f"as_large_{channel:04d}.nii.gz"))
+        slices = np.tile(sitk.GetArrayFromImage(as_large), (3, 1, 1))
+        write_oblique(slices, (0.9, 0.9, 4.0), images / f"as_large_{channel:04d}.nii.gz")
+        write_oblique(slices, (2.5, 1.9, 8.0), images / f"other_spacing_{channel:04d}.nii.gz")
+        write_oblique(slices.repeat(3, 1).repeat(2, 2), (0.5, 0.3, 8.0), images / f"larger_{channel:04d}.nii.gz")
+        smoothed = slice_by_slice(resize_linearly, slices.repeat(3, 1).repeat(2, 2), (40, 32))
+        write_oblique(smoothed, (0.9, 0.9, 4.0), images / f"as_converted_{channel:04d}.nii.gz")
+    which = ["-d", trained.regions, "-tr", TRAINER, "-p", PLANS, "-c", "2d", "-f", "0", "-device", "cpu"]
+    main([*which, "-i", str(images), "-o", str(tmp_path / "out"), "--save_probabilities"])
+    found = {path.name.removesuffix(".nii.gz"): sitk.ReadImage(str(path)) for path in (tmp_path / "out").glob("*.gz")}
+    masks = {case: sitk.GetArrayFromImage(mask) for case, mask in found.items()}
+    assert masks["as_large"].any() and masks["as_converted"].any()
+    np.testing.assert_array_equal(masks["other_spacing"], masks["as_large"])
+    np.testing.assert_array_equal(masks["larger"], masks["as_converted"].repeat(3, 1).repeat(2, 2))
+    for case, mask in found.items():
+        image = sitk.ReadImage(str(images / f"{case}_0000.nii.gz"))
+        for part in ("Size", "Spacing", "Origin", "Direction"):
+            assert getattr(mask, f"Get{part}")() == getattr(image, f"Get{part}")()
+        probabilities = np.load(tmp_path / "out" / f"{case}.npz")["probabilities"]
+        assert probabilities.shape == (2, *image.GetSize()[::-1])
+
+
+def write_oblique(array: np.ndarray, spacing: tuple[float, ...], path: Path) -> None:
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(spacing)
+    image.SetOrigin((12.5, -30.25, 7.75))
+    image.SetDirection((0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1))
+    sitk.WriteImage(copy_grid(image, settled_grid(image)), str(path))
 
 
 def test_volume_is_not_a_slice(trained: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
