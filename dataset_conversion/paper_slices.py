@@ -26,6 +26,7 @@ from nnunet_sfma.json_files import read_json
 
 SIZE = 256
 RESAMPLING = "image: linear, label: nearest, pixel centres aligned"
+OF_THE_MODEL = ("dataset.json", "plans.json")
 CHOSEN_BY_LABEL = (
     "The slices are chosen by their labels (--slices lesion), those of validation and test cases too: scores are "
     "higher than on whole volumes."
@@ -84,7 +85,8 @@ def number_of_slices(case: Case) -> int:
 def stack(predictions: Path, dataset: Path, output: Path) -> list[Path]:
     """Put predicted slices back into volumes of the original geometry.
 
-    Slices that the data set does not have (``--slices lesion``) are background.
+    Slices that the data set does not have (``--slices lesion``) are background. What nnU-Net leaves beside predictions
+    to tell of their model goes along, so that ``nnunet-sfma evaluate`` knows it.
 
     Args:
         predictions: folder with ``CASE_xNNN.nii.gz``, as nnUNetv2_predict writes it.
@@ -110,6 +112,8 @@ def stack(predictions: Path, dataset: Path, output: Path) -> list[Path]:
         hidden.mkdir(parents=True)
         for case in tqdm(sorted(given), desc="stack", unit="volume", disable=None):
             write_image(_volume(given[case], cases[case]), hidden / f"{case}.nii.gz")
+        for path in filter(Path.is_file, (predictions / name for name in OF_THE_MODEL)):
+            shutil.copy(path, hidden)
         if output.exists():
             output.rmdir()
         hidden.rename(output)
@@ -118,7 +122,7 @@ def stack(predictions: Path, dataset: Path, output: Path) -> list[Path]:
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
     _tell_of_gaps(given, cases)
-    return sorted(output.iterdir())
+    return sorted(output.glob("*.nii.gz"))
 
 
 def _check_all_are_whole(given: dict[str, dict[int, Path]]) -> None:

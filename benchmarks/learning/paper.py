@@ -6,13 +6,16 @@ SRC holds the whole official release. It is converted, preprocessed and divided 
 after another with the recipe for that data set and one seed, each for at most ``--minutes``, from random weights
 (with ``--imagenet``, DANIE, and only DANIE, from ImageNet weights as in its paper). Given again, the same command goes
 on: a network that is not finished trains for another ``--minutes``. Test cases are predicted by the weights that
-validated best so far (before the first epoch has ended, by the latest). Writes ``paper_RELEASE.json``, with the epochs
-reached, and ``paper_RELEASE.md``, our rows in the paper's tables and what differs in protocol, after each network.
+validated best so far (before the first epoch has ended, by the latest). Stroke is trained on and predicted in SFMANet's
+slices, along X and resized to 256 x 256, which are stacked before they are scored: scores are of volumes. Writes
+``paper_RELEASE.json``, with the epochs reached, and ``paper_RELEASE.md``, our rows in the paper's tables and what
+differs in protocol, after each network.
 """
 
 import argparse
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,18 +35,23 @@ from nnunet_sfma.trainers.checkpoints import BEST, FINAL, LATEST
 
 @dataclass(frozen=True)
 class Release:
-    """A data set of the papers: its number in nnU-Net, the preset with its recipe, and the networks compared on it."""
+    """A data set of the papers: its number in nnU-Net, the preset with its recipe, and the networks compared on it.
+
+    Attributes:
+        in_slices: whether it is converted to the paper's slices.
+    """
 
     dataset: int
     recipe: str
     models: tuple[str, ...]
+    in_slices: bool = False
 
 
 OF_SFMANET = ("sfmanet", "unet", "nnunet")
 OF_DANIE = ("sfmanet", "danie-s", "danie-l", "unet", "nnunet")
 RELEASES = {
-    "atlas": Release(500, "sfmanet-atlas", OF_SFMANET),
-    "isles2022": Release(501, "sfmanet-isles2022", OF_SFMANET),
+    "atlas": Release(510, "sfmanet-atlas", OF_SFMANET, in_slices=True),
+    "isles2022": Release(511, "sfmanet-isles2022", OF_SFMANET, in_slices=True),
     "synapse": Release(502, "danie-l-synapse", OF_DANIE),
     "acdc": Release(27, "danie-l-acdc", OF_DANIE),
     "isic2017": Release(503, "danie-l-isic", OF_DANIE),
@@ -58,7 +66,7 @@ PRESETS = {
     "nnunet": "peer-nnunet",
 }
 TRIAL = ("batch_size=2", "training.num_epochs=1", "training.iterations_per_epoch=2")
-SMALL_PATCH = "patch_size=[32,32]"
+SMALL_PATCH = "patch_size=[128,128]"
 NARROW = {
     "sfmanet": ("architecture.features_per_stage=[16,32,64,128,256]", SMALL_PATCH),
     "danie-s": ("architecture.features_per_stage=[32,64,96,128]", SMALL_PATCH),
@@ -73,7 +81,7 @@ TESTED = ("dice",)
 def main(argv: Sequence[str] | None = None) -> None:
     args = _parser().parse_args(argv)
     release, variant = RELEASES[args.release], _variant(args)
-    prepare(args.release, args.source, release.dataset)
+    prepare(args.release, args.source)
     args.output.mkdir(parents=True, exist_ok=True)
     models, evaluations = [], []
     for name in args.models or release.models:
@@ -87,16 +95,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"{model.name} has no checkpoint after {args.minutes:g} minutes: give the command again, or it more.")
             continue
         models.append(model)
-        evaluations.append(read_evaluation(predict(release.dataset, model, args.device)))
+        evaluations.append(read_evaluation(predict(release, model, args.device)))
         target = args.output / f"paper_{args.release}{variant}.json"
         write_result(target, collect(release.dataset, models, evaluations, args.device))
         comparison = format_comparison(compare(evaluations, release=args.release))
         replace_text(target.with_suffix(".md"), f"{comparison}\n")
 
 
-def prepare(release: str, source: Path, dataset: int) -> None:
+def prepare(name: str, source: Path) -> None:
     """Convert, preprocess and divide, as far as it has not been done."""
-    run(["nnunet-sfma", "convert", release, str(source), "-d", str(dataset)], f"{dataset}-convert")
+    dataset, slices = RELEASES[name].dataset, ["--paper-slices"] if RELEASES[name].in_slices else []
+    run(["nnunet-sfma", "convert", name, str(source), "-d", str(dataset), *slices], f"{dataset}-convert")
     if not is_preprocessed(dataset):
         run(preprocess(dataset), f"{dataset}-preprocess")
     run(split(dataset, "paper"), f"{dataset}-splits")
@@ -116,16 +125,27 @@ def newest(dataset: int, model: Model) -> Path | None:
     return next((folder / name for name in (FINAL, LATEST) if (folder / name).is_file()), None)
 
 
-def predict(dataset: int, model: Model, device: str) -> Path:
-    """Predict and evaluate the test cases; returns the folder of the predictions."""
+def predict(release: Release, model: Model, device: str) -> Path:
+    """Predict and evaluate the test cases, slices as volumes; returns the folder of what was evaluated."""
+    dataset = release.dataset
     record = read_split_record(preprocessed(dataset))
-    predictions = results(dataset) / "test" / model.name
+    predictions, labels = results(dataset) / "test" / model.name, Path(record.test_labels)
     checkpoint = BEST if (model.folder(dataset) / "fold_0" / BEST).is_file() else LATEST
     which = ["-d", str(dataset), "-c", "2d", "-tr", model.trainer, "-p", model.plans, "-f", "0", "-chk", checkpoint]
     places = ["-i", record.test_images, "-o", str(predictions)]
     run(["nnUNetv2_predict", *which, *places, "-device", device], f"{dataset}-predict-{model.name}")
-    run(evaluate(predictions, Path(record.test_labels)), f"{dataset}-evaluate-{model.name}")
+    if release.in_slices:
+        predictions, labels = stack(dataset, predictions), stack(dataset, labels)
+    run(evaluate(predictions, labels), f"{dataset}-evaluate-{model.name}")
     return predictions
+
+
+def stack(dataset: int, slices: Path) -> Path:
+    """Put slices back into volumes, in place of earlier ones; returns their folder, of the same name."""
+    volumes = results(dataset) / "test_volumes" / slices.name
+    shutil.rmtree(volumes, ignore_errors=True)
+    run(["nnunet-sfma", "stack", "-d", str(dataset), "-i", str(slices), "-o", str(volumes)], f"{dataset}-stack")
+    return volumes
 
 
 def collect(dataset: int, models: Sequence[Model], evaluations: Sequence[dict], device: str) -> dict:

@@ -20,6 +20,7 @@ from nnunet_sfma.evaluation.measure import EvaluatedCase, Measuring, has_millime
 from nnunet_sfma.file_names import refuse_unreadable_names
 from nnunet_sfma.json_files import STRINGS, read_json, valid
 from nnunet_sfma.nnunet_files import read_dataset_json, read_plans
+from nnunet_sfma.planning.slice_axis import ARRAY_AXES
 from nnunet_sfma.prediction.resized import RESIZED
 from nnunet_sfma.sentences import first_few, last_line, shortened
 from nnunet_sfma.split_record import read_split_record
@@ -92,8 +93,7 @@ class Source:
     @cached_property
     def provenance(self) -> dict:
         """What a conversion of ours tells of the data set; empty for others."""
-        path = self.raw / "provenance.json" if self.raw else None
-        return read_json(path, PROVENANCE, advice=PROVENANCE_ADVICE) if path and path.is_file() else {}
+        return _provenance(self.raw)
 
     def resolved(self) -> dict | None:
         """The plan's configuration, whole."""
@@ -127,8 +127,15 @@ class Source:
             picture=picture,
             distances="voxel" if picture else conventions.distances,
             tolerance=conventions.nsd_tolerance,
-            slice_axis=self.plans["transpose_forward"][0] if self.plans and not picture else 0,
+            slice_axis=0 if picture else self._slice_axis,
         )
+
+    @property
+    def _slice_axis(self) -> int:
+        """Of the array (z, y, x): that along which a conversion of ours cut the volumes, or else nnU-Net does."""
+        if "slices_along" in self._resized:
+            return ARRAY_AXES[self._resized["slices_along"]]
+        return self.plans["transpose_forward"][0] if self.plans else 0
 
     @property
     def _resized(self) -> dict:
@@ -214,7 +221,7 @@ def from_folder(predictions: Path, labels: Path, dataset_json: Path | None = Non
         dataset_json=description,
         plans=plans,
         configuration=_only_configuration(plans) if plans else None,
-        split=_split(labels, plans, predicted),
+        split=_split(labels, plans, _pieces(predicted, raw)),
         raw=raw,
         images=images if images != labels else None,
     )
@@ -229,6 +236,17 @@ def _raw_folder(labels: Path, plans: dict | None) -> Path | None:
         return None
     named = Path(os.environ["nnUNet_raw"], plans["dataset_name"])
     return named if named.is_dir() else None
+
+
+def _provenance(raw: Path | None) -> dict:
+    path = raw / "provenance.json" if raw else None
+    return read_json(path, PROVENANCE, advice=PROVENANCE_ADVICE) if path and path.is_file() else {}
+
+
+def _pieces(cases: set[str], raw: Path | None) -> set[str]:
+    """nnU-Net's cases: the slices of those that are volumes and were cut."""
+    entries = _provenance(raw).get("cases", {})
+    return {piece for case in cases for piece in entries.get(case, {}).get("slices", [case])}
 
 
 def _instances(raw: Path | None, name: str) -> Path | None:

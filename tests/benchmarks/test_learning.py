@@ -75,15 +75,18 @@ def test_a_release_from_the_download_to_the_evaluation(workspace: Workspace, tmp
 
 
 def test_a_papers_data_set_with_one_command(workspace: Workspace, tmp_path: Path):
-    source = build_isles(tmp_path, n=10)
+    source = build_isles(tmp_path, n=10, size=(3, 12, 6))
     trial = ("--narrow", "--models", "unet", "--device", "cpu", "-o", str(tmp_path))
     start("paper", "isles2022", str(source), *trial)
     result = json.loads((tmp_path / "paper_isles2022-trial.json").read_text())
     model = result["models"]["unet-trial"]
     assert model["epochs"] == 1 and len(model["curves"]["train_losses"]) == 1
-    assert len(model["cases"]) == 1, "a tenth of ten subjects is tested"
+    assert len(model["cases"]) == 1, "a tenth of ten subjects is tested, and its three slices are one volume"
     assert model["training"]["optimizer"] == "Adam" and model["training"]["pretrained"] == "none"
-    assert "SFMANet" in (tmp_path / "paper_isles2022-trial.md").read_text()
+    assert model["split"]["scheme"] == "paper" and model["model"]["plans"] == "study-unet-trial"
+    text = (tmp_path / "paper_isles2022-trial.md").read_text()
+    assert "SFMANet" in text and "cut along X by the conversion, all of them" in text
+    assert "resized to 256 x 256 by the conversion and scored at the original size" in text
 
 
 def test_masks_are_shuffled_among_training_pictures_only(workspace: Workspace, module, monkeypatch):

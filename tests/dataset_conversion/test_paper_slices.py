@@ -1,6 +1,7 @@
 """``--paper-slices`` and ``stack``: volumes to resized slices and back."""
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from dataset_conversion.common import write_dataset
 from dataset_conversion.paper_slices import SIZE, cut, stack
 from nnunet_sfma.cli import main
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.evaluation.evaluation_file import read_evaluation
 from tests.dataset_conversion.releases import voxels, write
 
 LABELS = {"background": 0, "lesion": 1}
@@ -188,6 +190,26 @@ def test_command_names_slices_and_resampling(raw, tmp_path, build_isles):
     resized = json.loads((folder / "dataset.json").read_text())["resized"]  # from which predict knows it
     assert resized["size"] == [256, 256] and resized["slices_along"] == "x"
     assert len(list((folder / "labelsTr").iterdir())) == 14
+
+
+def test_stacked_predictions_are_evaluated_as_the_volumes_that_they_were(raw, tmp_path, build_isles):
+    """What nnU-Net wrote beside the slices tells the model; slices are those along X, and lengths are in mm."""
+    source = build_isles(tmp_path)
+    main(["convert", "isles2022", str(source), "-d", "6", "--paper-slices", "-np", "1"])
+    folder, predicted = raw / "Dataset006_ISLES2022_slices256", tmp_path / "predicted"
+    shutil.copytree(folder / "labelsTr", predicted)
+    shutil.copy(folder / "dataset.json", predicted)
+    for slices, volumes in ((predicted, "volumes"), (folder / "labelsTr", "labels")):
+        main(["stack", "-d", "6", "-i", str(slices), "-o", str(tmp_path / volumes)])
+    main(
+        ["evaluate", "-i", str(tmp_path / "volumes"), "-l", str(tmp_path / "labels"), "-np", "1", "--average", "slice"]
+    )
+    evaluation = read_evaluation(tmp_path / "volumes")
+    assert evaluation["dataset"]["slice_axis"] == 2 and evaluation["dataset"]["unit"] == "mm"
+    for case in evaluation["cases"]:
+        truth = voxels(next(source.rglob(f"*{case['case']}*_msk.nii.gz")))
+        assert case["shape"] == list(truth.shape) and case["mean"]["dice"] == 1
+        assert case["classes"]["lesion"]["volume_reference"] == pytest.approx(truth.sum() * 0.9 * 1.1 * 2.5 / 1000)
 
 
 def test_empty_labels_are_counted_as_they_were_written(sliced, capsys):
