@@ -236,7 +236,9 @@ def _detection(cases: list[dict], classes: list[str], unit: str) -> dict:
 
 
 def _dataset(source: Source, how: Measuring, volume_unit: str) -> dict:
-    options = source.provenance.get("options") or {}
+    options = dict(source.provenance.get("options") or {})
+    if source.resized:  # masks that predict brought back are compared with labels that nobody resized
+        options["size"] = source.resized["size"][0]
     return {
         "name": source.dataset_name,
         "file_ending": source.dataset_json["file_ending"],

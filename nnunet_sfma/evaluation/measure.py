@@ -126,7 +126,10 @@ def measure_case(files: EvaluatedCase, how: Measuring) -> dict:
     if files.instances and len(classes) == 1 and how.ignore_label is None:
         objects, _ = _read(files.instances, how, None, files.case)
         if objects.shape != reference.shape:
-            raise UserError(f"{files.instances} has not the size of the label of {files.case}: convert it again.")
+            raise UserError(
+                f"{files.instances} has not the size of the label of {files.case}: convert it again, or give labels "
+                "that lie beside instance maps of their size."
+            )
         only = next(iter(classes.values()))
         only["objects"] = measure_objects(instances(prediction > 0), objects)
     return {

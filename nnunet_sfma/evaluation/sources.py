@@ -119,7 +119,7 @@ class Source:
             ) from None
         if not classes or "mean" in classes:
             raise UserError(f"The dataset.json of {self.name} needs classes, and none of them can be called 'mean'.")
-        picture = not has_millimetres(example, reader, self._resized.get("spacing"))
+        picture = not has_millimetres(example, reader, self.resized.get("spacing"))
         return Measuring(
             classes=classes,
             ignore_label=ignore,
@@ -133,12 +133,12 @@ class Source:
     @property
     def _slice_axis(self) -> int:
         """Of the array (z, y, x): that along which a conversion of ours cut the volumes, or else nnU-Net does."""
-        if "slices_along" in self._resized:
-            return ARRAY_AXES[self._resized["slices_along"]]
+        if "slices_along" in self.resized:
+            return ARRAY_AXES[self.resized["slices_along"]]
         return self.plans["transpose_forward"][0] if self.plans else 0
 
     @property
-    def _resized(self) -> dict:
+    def resized(self) -> dict:
         """What dataset.json says of how a conversion of ours resized the images; empty if it did not."""
         entry = self.dataset_json.get("resized")
         return entry if valid(entry, RESIZED) else {}

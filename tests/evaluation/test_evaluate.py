@@ -271,7 +271,7 @@ def test_resized_volumes_have_voxels_until_they_are_brought_back(folders, tmp_pa
     resized = {"size": [14, 12], "image": "linear", "label": "nearest", "spacing": [1.0, 1.0, 1.0]}
     (tmp_path / "pred" / "dataset.json").write_text(json.dumps({**description, "resized": resized}))
     dataset = run(folders)["dataset"]
-    assert (dataset["unit"], dataset["volume_unit"]) == ("mm", "ml")
+    assert (dataset["unit"], dataset["volume_unit"]) == ("mm", "ml") and dataset["release_options"]["size"] == 14
     for path in [*tmp_path.rglob("case_*.nii.gz")]:
         write_volume(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), path, spacing=(1, 1, 1))
     evaluation = run(folders)
