@@ -475,6 +475,12 @@ def test_the_command_that_converted_the_data_set_is_recorded(tmp_path, monkeypat
     assert evaluation["commands"][1].startswith("nnunet-sfma evaluate -i ")
 
 
+def test_names_that_a_spreadsheet_would_compute_are_text_in_tables(tmp_path):
+    run(write_folders(tmp_path, {"=1+1": random_pair(0), "@SUM(A1)": random_pair(1), "plain": random_pair(2)}, LABELS))
+    rows = csv.DictReader((tmp_path / "pred" / "evaluation" / "cases.csv").open(newline=""))
+    assert {row["case"] for row in rows} == {"'=1+1", "'@SUM(A1)", "plain"}
+
+
 def test_volumes_are_in_ml_whatever_the_distances_are_in(folders):
     volumes = [run(folders, "--distances", unit)["cases"][0]["classes"]["core"]["volume_reference"] for unit in UNITS]
     assert volumes[0] == volumes[1] == pytest.approx(18 * np.prod(SPACING) / 1000)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import SimpleITK as sitk  # noqa: N813
 
 from nnunet_sfma.cli import main
 from nnunet_sfma.crossval.models import Model
@@ -38,6 +39,16 @@ def test_case_is_predicted_again_whichever_channel_was_changed(prediction: Predi
     prepare(prediction, overwrite=False)
     assert there(prediction) == {*SHAPES} - {"larger"}
     assert capsys.readouterr().out == "The image of larger was changed: it is predicted again.\n"
+
+
+def test_command_replaces_the_mask_of_a_case_whose_second_channel_was_changed(prediction: Prediction, capsys):
+    path = prediction.images / "larger_0001.nii.gz"
+    path.write_bytes(path.read_bytes())
+    places = ["-i", str(prediction.images), "-o", str(prediction.output)]
+    main(["predict", *places, "-d", "2", "-tr", TRAINER, "-p", PLANS, "-f", "0", "1", "-device", "cpu", "-np", "1"])
+    assert "3 cases in 1 part, 2 are there" in capsys.readouterr().out
+    masks = {path.name: sitk.GetArrayFromImage(sitk.ReadImage(path)) for path in prediction.output.glob("*.nii.gz")}
+    assert [name for name, mask in masks.items() if mask.any()] == ["larger.nii.gz"], "the empty ones were there"
 
 
 def test_record_of_earlier_versions_is_of_the_first_channel(prediction: Prediction):

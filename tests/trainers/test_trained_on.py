@@ -274,6 +274,22 @@ def test_another_network_or_optimiser_is_refused_before_the_training(fold, setti
         main(judging(*MODEL)[0])
 
 
+@pytest.mark.parametrize("checkpoints", [True, False], ids=["by checkpoints", "by the model's folder alone"])
+def test_plans_replaced_under_folds_of_nnunets_own_trainer_start_nothing(workspace, fold, checkpoints):
+    as_nnunets_own(fold)
+    model = workspace.results / workspace.plain / "nnUNetTrainer__tiny__2d"
+    crossval = judging("-d", "1", "-tr", "nnUNetTrainer", "-p", "tiny")[0]
+    main(crossval)
+    plan("training.num_epochs=2", "patch_size=[24,24]")
+    if checkpoints:
+        shutil.copy(workspace.preprocessed / workspace.plain / "tiny.json", model / "plans.json")
+    else:
+        for path in model.glob("fold_0/checkpoint_*.pth"):
+            path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(SystemExit, match=r"is of other plans than tiny holds now \(patch_size: \[40, 32\] then, "):
+        main(crossval)
+
+
 def test_plans_of_nnunets_own_are_no_others_than_what_a_trainer_made_of_them(workspace):
     own = json.loads((workspace.preprocessed / workspace.plain / "nnUNetPlans.json").read_text())
     completed = complete_plans(own, "2d", "sfmanet", workspace.root / "no_model_yet")
@@ -316,11 +332,12 @@ def test_trainer_of_one_size_refuses_the_other(workspace, preset, other):
 
     plan("training.pretrained=none", "patch_size=[32,32]", name="sized", preset=preset)
     named = f"nnUNetTrainer{preset.upper().replace('-', '_')}"
+    options = {"configuration": "2d", "fold": 0, "plans_identifier": "sized", "device": torch.device("cpu")}
     with pytest.raises(UserError, match=rf"describe DANIE with the widths .* of {named}, not of {other}: choose that"):
-        train(other, "sized")
+        get_trainer_from_args("1", trainer_name=other, **options)  # first of all in nnUNetv2_train
     assert not list(workspace.results.glob(f"*/{other}*"))
     for trainer in (named, "nnUNetTrainerDANIE"):
-        assert get_trainer_from_args("1", "2d", 0, trainer, "sized", False, torch.device("cpu")).num_epochs > 0
+        assert get_trainer_from_args("1", trainer_name=trainer, **options).num_epochs > 0
 
 
 def continue_and_be_killed(epoch: int) -> None:
@@ -355,16 +372,18 @@ def test_second_training_of_a_fold_is_refused(workspace, fold):
     begun = context.Queue()
     process = context.Process(target=train_until_killed, args=(begun,))
     process.start()
-    begun.get(timeout=300)
-    replaced = fold / "checkpoint_replaced.pth"
-    assert replaced.is_file()
-    logs = len(list(fold.glob("validation/*")))
-    with pytest.raises(UserError, match=rf"fold_0 is being trained or validated by process {process.pid} on "):
-        train()
-    Fold(Model(workspace.plain, TRAINER, "tiny", "2d"), 0).prepare()
-    assert replaced.is_file() and len(list(fold.glob("validation/*"))) == logs
-    process.kill()
-    process.join()
+    try:
+        begun.get(timeout=300)
+        replaced = fold / "checkpoint_replaced.pth"
+        assert replaced.is_file()
+        logs = len(list(fold.glob("validation/*")))
+        with pytest.raises(UserError, match=rf"fold_0 is being trained or validated by process {process.pid} on "):
+            train()
+        Fold(Model(workspace.plain, TRAINER, "tiny", "2d"), 0).prepare()
+        assert replaced.is_file() and len(list(fold.glob("validation/*"))) == logs
+    finally:
+        process.kill()
+        process.join()
     with alone(fold):  # although its worker still runs
         pass
 
