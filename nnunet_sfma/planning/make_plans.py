@@ -14,6 +14,7 @@ from nnunet_sfma.made_for import note_before_replacing
 from nnunet_sfma.nnunet_files import read_plans
 from nnunet_sfma.nnunet_folders import dataset_id, dataset_name, nnunet_folder
 from nnunet_sfma.planning.checks import PREPROCESSING_KEYS, check_configuration, check_name, refuse_not_finite
+from nnunet_sfma.planning.cropping import describe_crop
 from nnunet_sfma.planning.own_plans import CONFIGURATION, read_described, read_own_plans, resolved
 from nnunet_sfma.presets import Preset, load_preset, merge, nearest
 from nnunet_sfma.sentences import shortened
@@ -114,7 +115,7 @@ def make_plans(
             f"The network cannot compute a patch ({error}): change what --set architecture says."
         ) from error
     preprocess_because = _why_preprocess(plans, own)
-    notes = _padding(network, configuration["patch_size"])
+    notes = [*_padding(network, configuration["patch_size"]), *describe_crop(configuration, original)]
     if slice_axis and not preprocess_because:
         notes.append(f"nnU-Net slices this data set along {slice_axis} by itself: its preprocessed data is shared.")
     if gpu_memory is not None:
