@@ -30,6 +30,7 @@ from nnunet_sfma.crossval.models import Model
 from nnunet_sfma.crossval.predict import prepare
 from nnunet_sfma.crossval.prediction_record import remember
 from nnunet_sfma.crossval.predictions import Postprocessing, Prediction, find_prediction, in_parts
+from nnunet_sfma.prediction.__main__ import main as predict_part
 from nnunet_sfma.whole_files import is_whole, remove_cut_off
 from tests.conftest import TINY_NETWORKS, Workspace
 
@@ -344,6 +345,16 @@ def test_disk_that_was_full_for_a_while(trained: Workspace, expected: Path, argu
     finally:
         away.rename(path)
     assert _different(small_disk, expected) == []
+
+
+def test_disk_that_is_full_ends_a_part_with_the_names_of_what_it_could_not_write(trained: Workspace, small_disk: Path):
+    """Of the masks that ITK left empty, without an error."""
+    _fill(small_disk, but=_blocks(_model(trained) / "plans.json") + 8)
+    which = ["-i", str(_images(trained)), "-o", str(small_disk), *MODEL, "-c", "2d", "-f", "0", "-device", "cpu"]
+    with pytest.raises(SystemExit, match=rf"^Could not write case_.* to {small_disk}: make room"):
+        predict_part([*which, "-npp", "0", "-nps", "0", "--disable_progress_bar"])
+    left = list(small_disk.glob("*.nii.gz"))
+    assert len(left) < len(CASES) and all(path.stat().st_size for path in left)
 
 
 @pytest.fixture
