@@ -35,7 +35,8 @@ class EnhancingHierarchicalAttention(nn.Module):
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
         """Map (B, C, H, W) to the same shape."""
-        weights = torch.sigmoid(self.integrate(self._context(h)))
+        context = self._context(h).to(self.integrate[0].weight.dtype)
+        weights = torch.sigmoid(self.integrate(context))
         return weights[:, :, None, None] * h
 
     def _context(self, h: torch.Tensor) -> torch.Tensor:
