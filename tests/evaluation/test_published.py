@@ -141,8 +141,64 @@ def test_what_does_not_fit_is_remarked_and_not_corrected():
     assert all("another DSC" in line.remarks[0] for line in disagreeing)
     assert "Table 2" in " ".join(table("atlas", "SFMANet, Table 1").remarks)
     assert "90.17" in " ".join(row("acdc", "DANIE, Table 2", "DANIE-L").remarks)
+    for number in (1, 4, 5):
+        assert any("comes from slices" in text for text in table("atlas", f"SFMANet, Table {number}").remarks)
     for number, release in ((1, "atlas"), (2, "isles2022"), (3, "isles2022"), (4, "atlas"), (6, "isles2022")):
         assert any("cannot be recovered" in text for text in table(release, f"SFMANet, Table {number}").remarks)
+
+
+def printed(release: str, name: str) -> dict[str, dict[str, float | None]]:
+    """Method, then column, F1 under one title."""
+    each = table(release, name)
+    titles = [column.title.replace("F1score", "F1 score") for column in each.columns]
+    return {row.method: dict(zip(titles, row.values, strict=True)) for row in each.rows}
+
+
+def iou(dice: float) -> float:
+    """Convex, so a mean of it is never below that of the mean Dice."""
+    return dice / (2 - dice)
+
+
+def test_the_background_cannot_count_in_the_miou_of_sfmanets_tables():
+    places = [("atlas", 1), ("isles2022", 2), ("isles2022", 3), ("atlas", 4), ("isles2022", 6)]
+    rows = [row for release, number in places for row in printed(release, f"SFMANet, Table {number}").values()]
+    rows = [row for row in rows if row["MIoU"] is not None]
+    assert len(rows) == 45
+    assert all(iou(row["DSC"]) <= row["MIoU"] <= row["DSC"] for row in rows), "foreground alone is possible"
+    assert 0.84 < max(2 * row["MIoU"] - iou(row["DSC"]) for row in rows) < 0.85, "what is left for the background"
+    (said,) = (item for item in tables_for("atlas")[0].protocol if item.key == "miou")
+    assert "each of the 45 printed rows" in said.text and "below 0.85" in said.text
+
+
+def test_rows_with_an_miou_above_their_f1_are_those_that_are_remarked():
+    def above(number: int) -> list[str]:
+        rows = printed("atlas", f"SFMANet, Table {number}").items()
+        return [method for method, row in rows if row["F1 score"] and row["MIoU"] and row["MIoU"] > row["F1 score"]]
+
+    assert above(1) == ["SwinUNet", "TransUNet", "SFMANet"]
+    assert len(above(4)) == 4 and all("SFGU" in method for method in above(4))
+    remarks = [" ".join(table("atlas", f"SFMANet, Table {number}").remarks) for number in (1, 4)]
+    assert "MIoU is above F1 in the rows of SwinUNet, TransUNet and SFMANet" in remarks[0]
+    assert "MIoU is above F1 in four rows, all that have SFGU" in remarks[1]
+
+
+def test_an_miou_below_what_the_printed_dices_allow_is_remarked():
+    titles = [column.title for column in table("synapse", "DANIE, Table 1").columns]
+    impossible = {
+        method: 100 * least
+        for method, row in printed("synapse", "DANIE, Table 1").items()
+        if (least := sum(iou((row[organ] - 0.005) / 100) for organ in titles[4:]) / 8) > (row["mIoU"] + 0.005) / 100
+    }
+    assert {method: round(least, 2) for method, least in impossible.items()} == {"SwinUNet": 66.94}
+    assert "66.94" in row("synapse", "DANIE, Table 1", "SwinUNet").remarks[0]
+
+
+def test_means_of_acdc_that_their_classes_do_not_give_are_remarked():
+    for line in table("acdc", "DANIE, Table 2").rows:
+        mean = round(sum(line.values[1:]) / 3, 2)
+        said = any(f"The mean of its three printed classes is {mean:.2f}" in text for text in line.remarks)
+        assert said == (mean != line.values[0]), line.method
+    assert round((90.17 + 90.99 + 96.00) / 3, 2) == 92.39
 
 
 def test_the_same_network_has_the_same_numbers_wherever_it_is_printed():
