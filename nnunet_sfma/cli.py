@@ -607,15 +607,31 @@ def _explain(args: argparse.Namespace) -> None:
 
 def _add_networks(commands) -> None:
     parser = commands.add_parser("networks", help="every preset with its cost beside the published one")
+    parser.add_argument(
+        "--departures",
+        nargs="?",
+        const="",
+        metavar="PRESET",
+        help="where networks and recipes depart from the papers and what they decide; of one preset, or all",
+    )
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.set_defaults(run=_networks)
 
 
 def _networks(args: argparse.Namespace) -> None:
+    if args.departures is not None:
+        return _departures(args)
     from nnunet_sfma.planning.cost_table import cost_rows, format_table, to_json
 
     rows = cost_rows()
     print(to_json(rows) if args.json else format_table(rows))
+
+
+def _departures(args: argparse.Namespace) -> None:
+    from nnunet_sfma.planning import departures
+
+    found = departures.shown(args.departures or None)
+    print(departures.to_json(found) if args.json else departures.format_departures(found))
 
 
 def _add_weights(commands) -> None:

@@ -10,6 +10,7 @@ from nnunet_sfma.evaluation.protocol import OURS, has_folds, spread_over
 from nnunet_sfma.evaluation.published import Column, Table, published_releases, tables_for
 from nnunet_sfma.evaluation.significance import PairedTest, labels, paired_tests, refuse_incomparable
 from nnunet_sfma.evaluation.statistics import MEAN
+from nnunet_sfma.planning.departures import Departure, departures_of_evaluation
 
 TESTED = ("dice", "hd95")
 """What is tested where neither the user nor a table names metrics."""
@@ -57,6 +58,14 @@ class ProtocolLine:
 
 
 @dataclass(frozen=True)
+class OurDeparture:
+    """Where models of ours depart from their paper, or decide what it leaves open, and the names of these models."""
+
+    entry: Departure
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Evaluations side by side, and beside the published tables on their data set.
 
@@ -71,6 +80,7 @@ class Comparison:
         published: tables on the data set, the papers' comparison with other methods first.
         tests: between evaluations; empty for a single one.
         protocol: what the tables' numbers and ours rest on; empty without tables.
+        departures: of the models from the words of their papers.
         notes: sentences on means over different cases, and on classes without a value.
     """
 
@@ -84,6 +94,7 @@ class Comparison:
     published: tuple[BesidePublished, ...]
     tests: tuple[PairedTest, ...]
     protocol: tuple[ProtocolLine, ...]
+    departures: tuple[OurDeparture, ...]
     notes: tuple[str, ...]
 
 
@@ -116,6 +127,7 @@ def compare(evaluations: list[dict], release: str | None = None, metrics: list[s
         published=tuple(_beside(table, evaluations) for table in tables),
         tests=tuple(test for metric in tested for test in paired_tests(evaluations, metric)),
         protocol=_protocol(tables[0], evaluations) if tables else (),
+        departures=_departures(evaluations),
         notes=tuple(_notes(evaluations, shown)),
     )
 
@@ -204,4 +216,13 @@ def _protocol(table: Table, evaluations: Sequence[dict]) -> tuple[ProtocolLine, 
     return tuple(
         ProtocolLine(item.title, item.stated, item.text, tuple(OURS[item.key](each) for each in evaluations))
         for item in table.protocol
+    )
+
+
+def _departures(evaluations: Sequence[dict]) -> tuple[OurDeparture, ...]:
+    of_each = dict(zip(labels(evaluations), map(departures_of_evaluation, evaluations), strict=True))
+    found = {(entry.network, entry.key): entry for entries in of_each.values() for entry in entries}
+    return tuple(
+        OurDeparture(entry, tuple(name for name, entries in of_each.items() if entry in entries))
+        for entry in found.values()
     )

@@ -6,6 +6,7 @@ from nnunet_sfma.evaluation.compare import BesidePublished, Comparison, Spread
 from nnunet_sfma.evaluation.fewer_cases import NOTE, fewer
 from nnunet_sfma.evaluation.published import Column, Row
 from nnunet_sfma.evaluation.significance import PairedTest
+from nnunet_sfma.planning.departures import title
 
 
 def format_comparison(comparison: Comparison) -> str:
@@ -21,6 +22,8 @@ def format_comparison(comparison: Comparison) -> str:
         blocks.append(_format_tests(comparison))
     if comparison.protocol:
         blocks.append(_format_protocol(comparison))
+    if comparison.departures:
+        blocks.append(_format_departures(comparison))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -115,6 +118,19 @@ def _format_protocol(comparison: Comparison) -> str:
             lines.append(f"  Ours: {_sentence(line.ours[0])}")
         else:
             lines += [f"  {name}: {_sentence(text)}" for name, text in zip(comparison.names, line.ours, strict=True)]
+    return "\n".join(lines)
+
+
+def _format_departures(comparison: Comparison) -> str:
+    """The departures; what the papers leave open is counted."""
+    departures = [each for each in comparison.departures if each.entry.kind == "departure"]
+    lines = ["## Where the networks depart from their papers", ""]
+    for each in departures:
+        entry = each.entry
+        lines.append(f"- **{title(entry.network)}, {entry.where}** ({', '.join(each.names)}). Paper: {entry.printed}")
+        lines.append(f"  Ours: {entry.done}" + (f" As printed: {entry.printed_form}." if entry.printed_form else ""))
+    others = len(comparison.departures) - len(departures)
+    lines += ["", f"{others} decisions on what the papers leave open: nnunet-sfma networks --departures."]
     return "\n".join(lines)
 
 

@@ -79,6 +79,7 @@ def make_plans(
     Raises:
         UserError: if something is missing, unknown, or does not fit together; nothing is written then.
     """
+    from nnunet_sfma.planning.departures import counted, departures_of
     from nnunet_sfma.planning.memory import describe, estimate_memory
     from nnunet_sfma.planning.slice_axis import plan_along
     from nnunet_sfma.trained_models import left_behind
@@ -123,6 +124,8 @@ def make_plans(
     notes.append(describe(estimate, configuration["batch_size"], configuration["patch_size"]))
     if recipe.activation_checkpointing:
         notes.append("The estimate is without activation checkpointing: a training takes less.")
+    departures = departures_of(configuration["architecture"], configuration["training"], configuration)
+    notes.append(f"The model {counted(departures)}: nnunet-sfma networks --departures {preset.name} lists them.")
     path = folder / f"{name}.json"
     plans[made_by.KEY] = made_by.plan_command(
         dataset_id(folder.name), preset.name, settings, base, name, slice_axis, gpu_memory

@@ -9,6 +9,7 @@ from nnunet_sfma.evaluation.comparison_text import how_tested
 from nnunet_sfma.evaluation.published import Column as PublishedColumn
 from nnunet_sfma.evaluation.significance import labels
 from nnunet_sfma.evaluation.statistics import MEAN
+from nnunet_sfma.planning.departures import title
 from nnunet_sfma.reporting.models import MEAN_TITLE, Model
 from nnunet_sfma.reporting.tables import MEAN_PARTS, Column, Table, decimals, interval, mean_over, p_value, words
 
@@ -53,7 +54,8 @@ def _compare(models: Sequence[Model], suffix: str = "") -> tuple[tuple[Table, ..
     ]
     tests = [_tests(comparison, names)] if comparison.tests else []
     protocol = [_protocol(comparison, f"protocol{suffix}", list(names.values()))] if comparison.protocol else []
-    return (*tests, *published[:1], *protocol), tuple(published[1:])
+    departures = [_departures(comparison, f"departures{suffix}", names)] if comparison.departures else []
+    return (*tests, *published[:1], *protocol, *departures), tuple(published[1:])
 
 
 def _tests(comparison: Comparison, names: dict[str, str]) -> Table:
@@ -119,3 +121,21 @@ def _protocol(comparison: Comparison, name: str, names: Sequence[str]) -> Table:
         (line.title, line.published, "yes" if line.stated else "no", *line.ours) for line in comparison.protocol
     )
     return Table(name, "What the published numbers and ours rest on", columns, rows)
+
+
+def _departures(comparison: Comparison, name: str, names: dict[str, str]) -> Table:
+    columns = (words("Network"), words("Where"), *map(words, ("The paper", "Ours", "Why", "As printed", "Models")))
+    rows = tuple(
+        (
+            title(entry.network),
+            entry.where,
+            entry.printed,
+            entry.done,
+            entry.why,
+            entry.printed_form or ("not stated" if entry.kind == "open" else None),
+            ", ".join(names[each] for each in departure.names),
+        )
+        for departure in comparison.departures
+        for entry in [departure.entry]
+    )
+    return Table(name, "Where the networks depart from their papers, or decide what these leave open", columns, rows)

@@ -155,6 +155,25 @@ def test_protocol_is_spelled_out_item_by_item():
     assert protocol.count("Ours: ") == len(items)
 
 
+def with_network(name: str, **switches) -> dict:
+    evaluation = make_evaluation(name)
+    kwargs = {"features_per_stage": [64, 128, 256, 512, 1024], **switches}
+    network = {"network_class_name": "nnunet_sfma.networks.sfmanet.model.SFMANet", "arch_kwargs": kwargs}
+    evaluation["model"]["architecture"] = network
+    return evaluation
+
+
+def test_departures_are_those_of_the_models_compared():
+    literal = with_network("nnUNetTrainerSFMANet / literal / 2d", fgu_rescale=False)
+    comparison = compare([with_network(OURS), literal])
+    departures = section(format_comparison(comparison), "## Where the networks depart from their papers")
+    assert "- **SFMANet, equation 13** (nnUNetTrainerSFMANet / sfmanet / 2d). Paper: Softmax weights" in departures
+    assert "As printed: architecture.fgu_rescale=false." in departures
+    both = next(each for each in comparison.departures if each.entry.key == "eq16-input")
+    assert len(both.names) == 2
+    assert "DANIE" not in departures and not compare([make_evaluation()]).departures
+
+
 def protocol_of(evaluation: dict, key: str) -> str:
     lines = {line.title: line.ours[0] for line in compare([evaluation]).protocol}
     return lines[PROTOCOL[key]]

@@ -116,6 +116,17 @@ def test_ours_stand_below_the_published_numbers(page):
     assert "Scientific Reports" in page.text
 
 
+def test_departures_from_the_paper_stand_beside_the_comparison(make_with_images, tmp_path):
+    evaluation = make_with_images()
+    evaluation["model"]["architecture"] = {
+        "network_class_name": "nnunet_sfma.networks.sfmanet.model.SFMANet",
+        "arch_kwargs": {"features_per_stage": [64, 128, 256, 512, 1024]},
+    }
+    write_report([evaluation], tmp_path / "report.html")
+    assert "Strips of 11 and 21 of the frequency branch work on Out_S." in (tmp_path / "report.html").read_text()
+    assert "architecture.fgu_rescale=false" in (tmp_path / "report_tables" / "departures.csv").read_text()
+
+
 def test_how_it_was_made_is_told(page):
     assert "nnUNetv2_train 501 2d 4 -tr nnUNetTrainerSFMANet -p sfmanet" in page.text
     origin = {row[0]: row[1] for row in page.tables["origin"]}
