@@ -5,10 +5,6 @@ no such build, compiler or header is at hand, the rules of the kernels are teste
 """
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
 from nnunet_sfma.networks.accelerate.fused_attention import attend
+from tests.cuda_path.stub import run_on_cards
 
 HERE = Path(__file__).parent
 WIDTHS = [8, 16, 24, 32, 64, 128, 256, 512]
@@ -72,45 +69,19 @@ def test_it_compiles_whole():
     torch.testing.assert_close(torch.compile(attend, fullgraph=True, backend="eager")(q, k, v), attend(q, k, v))
 
 
-def headers() -> Path | None:
-    """CUDA's headers, which PyTorch's compiler Triton brings along."""
-    try:
-        import triton
-    except ImportError:
-        return None
-    folder = Path(triton.__file__).parent / "backends" / "nvidia" / "include"
-    return folder if (folder / "crt" / "host_defines.h").is_file() else None
-
-
 @pytest.fixture(scope="module")
 def chosen(tmp_path_factory) -> dict[tuple, str]:
     """The kernel by function, card, number format, width and whether gradients are needed."""
-    if torch.version.cuda is None or headers() is None or shutil.which("gcc") is None or sys.platform != "linux":
-        pytest.skip("needs PyTorch's CUDA build with Triton, and gcc")
-    folder = tmp_path_factory.mktemp("stub")
-    exported = folder / "exported"
-    exported.write_text(f"libcudart.so.{torch.version.cuda.split('.')[0]} {{ global: cuda*; }};\n")
-    gcc = ["gcc", "-shared", "-fPIC"]
-    runtime, driver = folder / "cudart.so", folder / "libcuda.so.1"
-    subprocess.run(
-        [*gcc, "-I", headers(), f"-Wl,--version-script={exported}", HERE / "cuda_stub/cudart.c", "-o", runtime],
-        check=True,
+    printed = run_on_cards(
+        HERE / "chosen_kernels.py",
+        json.dumps(WIDTHS),
+        json.dumps(["float16", "bfloat16", "float32"]),
+        cards=" ".join(f"{major}{minor}" for major, minor in CARDS),
+        folder=tmp_path_factory.mktemp("stub"),
     )
-    subprocess.run([*gcc, "-Wl,-soname,libcuda.so.1", HERE / "cuda_stub/driver.c", "-o", driver], check=True)
-    cards = " ".join(f"{major}{minor}" for major, minor in CARDS)
-    stubs = {"LD_PRELOAD": str(runtime), "LD_LIBRARY_PATH": str(folder), "CAPABILITIES": cards}
-    dtypes = ["float16", "bfloat16", "float32"]
-    printed = subprocess.run(
-        [sys.executable, "-W", "ignore", HERE / "chosen_kernels.py", json.dumps(WIDTHS), json.dumps(dtypes)],
-        env=os.environ | stubs,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert printed.returncode == 0, printed.stderr
     return {
         (name, tuple(card), dtype, width, trained): kernel
-        for name, card, dtype, width, trained, kernel in json.loads(printed.stdout.splitlines()[-1])
+        for name, card, dtype, width, trained, kernel in json.loads(printed)
     }
 
 
