@@ -1,12 +1,8 @@
 """The networks that the benchmarks compare, by name, with random weights and two outputs."""
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from torch import nn
-
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # the references live among the tests, which nobody installs
 
 CLASSES = 2
 UNET = "unet"
@@ -36,47 +32,52 @@ def _widths(narrow: bool) -> tuple[int, ...]:
 
 
 def _axial_attention(side: int, narrow: bool) -> nn.Module:
-    from nnunet_sfma.networks.sfmanet.axial_attention import AxialAttention
+    from nnunet_sfma.networks.accelerate import accelerate
+    from nnunet_sfma.networks.sfmanet import AxialAttention
 
-    return nn.Sequential(AxialAttention(64, "column"), AxialAttention(64, "row"))
+    return accelerate(nn.Sequential(AxialAttention(64, "column"), AxialAttention(64, "row")))
+
+
+def _plain_sfmanet(side: int, narrow: bool, **switches) -> nn.Module:
+    from nnunet_sfma.networks import SFMANet
+
+    return SFMANet(1, CLASSES, _widths(narrow), **switches)
 
 
 def _sfmanet(side: int, narrow: bool) -> nn.Module:
-    from nnunet_sfma.networks.sfmanet import SFMANet
-
-    return SFMANet(1, CLASSES, _widths(narrow))
+    return _accelerated(_plain_sfmanet(side, narrow))
 
 
 def _checkpointed_sfmanet(side: int, narrow: bool) -> nn.Module:
+    from nnunet_sfma.networks.accelerate import checkpoint_activations
+
     network = _sfmanet(side, narrow)
-    network.checkpoint_activations()
+    checkpoint_activations(network)
     return network
 
 
-def _reference_sfmanet(side: int, narrow: bool, **switches) -> nn.Module:
-    from tests.reference.sfmanet import ReferenceSFMANet
-
-    return ReferenceSFMANet(1, CLASSES, _widths(narrow), **switches)
-
-
 def _classic_unet(side: int, narrow: bool) -> nn.Module:
-    return _reference_sfmanet(side, narrow, **NO_MODULES)
+    return _plain_sfmanet(side, narrow, **NO_MODULES)
 
 
-def _danie(side: int, narrow: bool, **sizes) -> nn.Module:
-    from nnunet_sfma.networks.danie import DANIE
+def _accelerated(network: nn.Module) -> nn.Module:
+    from nnunet_sfma.networks.accelerate import accelerate
+
+    return accelerate(network)
+
+
+def _plain_danie(side: int, narrow: bool, **sizes) -> nn.Module:
+    from nnunet_sfma.networks import DANIE
 
     return DANIE(1, CLASSES, (side, side), **(DANIE_NARROW if narrow else sizes))
 
 
+def _danie(side: int, narrow: bool) -> nn.Module:
+    return _accelerated(_plain_danie(side, narrow))
+
+
 def _danie_s(side: int, narrow: bool) -> nn.Module:
-    return _danie(side, narrow, **DANIE_S)
-
-
-def _reference_danie(side: int, narrow: bool) -> nn.Module:
-    from tests.reference.danie import ReferenceDANIE
-
-    return ReferenceDANIE(1, CLASSES, (side, side), **(DANIE_NARROW if narrow else {}))
+    return _accelerated(_plain_danie(side, narrow, **DANIE_S))
 
 
 def _nnunet_stages(side: int, narrow: bool) -> dict:
@@ -131,16 +132,16 @@ NETWORKS: dict[str, Callable[[int, bool], nn.Module]] = {
     "sfmanet": _sfmanet,
     "danie-s": _danie_s,
     "danie-l": _danie,
-    "reference-sfmanet": _reference_sfmanet,
-    "reference-danie-l": _reference_danie,
+    "plain-sfmanet": _plain_sfmanet,
+    "plain-danie-l": _plain_danie,
     UNET: _classic_unet,
     "nnunet-plain": _plain_conv_unet,
     "nnunet-resenc-m": _residual_encoder_unet_m,
     "attention-unet": _attention_unet,
     "unetpp": _unet_plus_plus,
 }
-"""``unet`` is the classic U-Net of 31.04 M parameters, ``reference-*`` are plain transcriptions of the equations,
-the last four are networks of nnU-Net (in the sizes of its planner) and of MONAI (``nnunet_sfma.networks.peers``)."""
+"""``unet`` is the classic U-Net of 31.04 M parameters, ``plain-*`` are the networks without ``accelerate``, the
+last four are networks of nnU-Net (in the sizes of its planner) and of MONAI (``nnunet_sfma.networks.peers``)."""
 
 FOR_ONE_BENCHMARK: dict[str, Callable[[int, bool], nn.Module]] = {
     "axial-attention": _axial_attention,

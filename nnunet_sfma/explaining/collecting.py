@@ -15,7 +15,7 @@ class Call(NamedTuple):
 
     Attributes:
         received: its first input.
-        returned: its output.
+        returned: its output, or the first of its outputs.
     """
 
     received: torch.Tensor
@@ -43,5 +43,11 @@ def collect(network: nn.Module, names: re.Pattern) -> Iterator[Calls]:
             handle.remove()
 
 
-def _keep(calls: list[Call], module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-    calls.append(Call(inputs[0].detach(), output.detach()))
+def _keep(
+    calls: list[Call],
+    module: nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    output: torch.Tensor | tuple[torch.Tensor, ...],
+) -> None:
+    first = output if isinstance(output, torch.Tensor) else output[0]
+    calls.append(Call(inputs[0].detach(), first.detach()))

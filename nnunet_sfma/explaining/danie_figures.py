@@ -111,7 +111,8 @@ def _positions(network: DANIE, calls: Calls) -> FigureOfPanels:
         rows["HAP s (max)"] = [Overlay(branch.maximum) for branch in branches]
         rows["HAP s (average)"] = [Overlay(branch.average) for branch in branches]
         of_branches = "s of the branches of maximum and average (equation 3), and "
-    rows["HAP A_d"] = [Overlay(maps.calibrated_attention(calls, name)) for name in names]
+    if blocks[0].calibrate is not None:
+        rows["HAP A_d"] = [Overlay(maps.calibrated_attention(calls, name)) for name in names]
     return FigureOfPanels(
         "HAP: attention to positions",
         "Hierarchical-attentional perception's weights of the positions, in the last block of each stage: "

@@ -8,8 +8,8 @@ from nnunet_sfma.explaining import sfmanet_maps as maps
 from nnunet_sfma.explaining.collecting import Calls
 from nnunet_sfma.explaining.grad_cam import Question, class_activation
 from nnunet_sfma.explaining.panels import Curves, FigureOfPanels, Overlay
-from nnunet_sfma.networks.sfmanet import InformationEnhancementModule, SFMANet
-from nnunet_sfma.networks.sfmanet.model import GatedSkip
+from nnunet_sfma.networks.sfmanet import AxialAttention, InformationEnhancementModule, SFMANet
+from nnunet_sfma.networks.sfmanet.gated_skip import GatedSkip
 
 
 def attention_figures(network: SFMANet, calls: Calls, pixel: tuple[int, int]) -> list[FigureOfPanels]:
@@ -22,10 +22,10 @@ def attention_figures(network: SFMANet, calls: Calls, pixel: tuple[int, int]) ->
     """
     skips = [index for index, skip in enumerate(network.skips) if isinstance(skip, GatedSkip)]
     attended = [index for index, skip in enumerate(network.skips) if isinstance(skip, GatedSkip) and skip.dmau]
-    stages = [index for index, iem in enumerate(network.encoder.iem) if _if_enhancing(iem)]
+    stages = [index for index, iem in enumerate(network.encoder.iem) if _attends(iem)]
     figures = []
     if skips:
-        figures += [_spatial_gating(network, calls, skips), _frequency_gating(network, calls, skips)]
+        figures += [_spatial_gating(calls, skips), _frequency_gating(network, calls, skips)]
     if attended:
         figures.append(_dual_axis(calls, attended))
     if stages:
@@ -56,15 +56,15 @@ def grad_cam_figure(network: SFMANet, question: Question) -> FigureOfPanels | No
     )
 
 
-def _spatial_gating(network: SFMANet, calls: Calls, skips: list[int]) -> FigureOfPanels:
+def _spatial_gating(calls: Calls, skips: list[int]) -> FigureOfPanels:
     return FigureOfPanels(
         "SGU: gate and spatial attention",
         "Upper row: the spatial gating unit's gate W1 (mean over channels; 1 where all channels take the position for "
         "informative). Lower row: its attention A, by which every position is multiplied (equation 6).",
         _names("skip", skips),
         {
-            "SGU gate W1": [Overlay(maps.informative_gate(network.skips[i].sgu, calls, i)) for i in skips],
-            "SGU attention A": [Overlay(maps.spatial_attention(network.skips[i].sgu, calls, i)) for i in skips],
+            "SGU gate W1": [Overlay(maps.informative_gate(calls, i)) for i in skips],
+            "SGU attention A": [Overlay(maps.spatial_attention(calls, i)) for i in skips],
         },
     )
 
@@ -72,9 +72,8 @@ def _spatial_gating(network: SFMANet, calls: Calls, skips: list[int]) -> FigureO
 def _frequency_gating(network: SFMANet, calls: Calls, skips: list[int]) -> FigureOfPanels:
     curves = []
     for i in skips:
-        unit = network.skips[i].fgu
-        y1, y2 = maps.frequency_weights(unit, calls, i)
-        even = 1.0 if unit.rescale else 1 / (2 * len(y1))
+        y1, y2 = maps.frequency_weights(calls, i)
+        even = 1.0 if network.skips[i].fgu.weigh.rescale else 1 / (2 * len(y1))
         curves.append(Curves({"Y1 (high part)": y1, "Y2 (low part)": y2}, even))
     return FigureOfPanels(
         "FGU: channel weights",
@@ -116,6 +115,11 @@ def _information_enhancement(
         _names("stage", stages),
         {"IEM attention": panels},
     )
+
+
+def _attends(module: nn.Module) -> bool:
+    """Whether a stage has an IEM whose axial attention is not the identity."""
+    return isinstance(module, InformationEnhancementModule) and isinstance(module.column_attention, AxialAttention)
 
 
 def _if_enhancing(module: nn.Module) -> InformationEnhancementModule | None:

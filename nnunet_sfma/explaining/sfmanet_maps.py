@@ -7,35 +7,34 @@ import re
 
 import torch
 
-from nnunet_sfma.explaining.collecting import Call, Calls
-from nnunet_sfma.networks.sfmanet import AxialAttention, FrequencyGatingUnit, SpatialGatingUnit
+from nnunet_sfma.explaining.collecting import Calls
+from nnunet_sfma.networks.sfmanet import AxialAttention
 
 COLLECTED = re.compile(
-    r"skips\.\d+\.(sgu|fgu|dmau|dmau\.mix)"
-    r"|encoder\.iem\.\d+\.(column|row)_attention"
+    r"skips\.\d+\.(sgu\.(gate|attention)|fgu\.weigh|dmau|dmau\.mix)"
+    r"|encoder\.iem\.\d+\.(column|row)_attention\.(query|key)"
 )
 
 
-def informative_gate(unit: SpatialGatingUnit, calls: Calls, skip: int) -> torch.Tensor:
+def informative_gate(calls: Calls, skip: int) -> torch.Tensor:
     """SGU's W1 of equation 5, mean over the channels: (h, w) in 0 to 1."""
-    (call,) = calls[f"skips.{skip}.sgu"]
-    informative, _ = unit.gates(call.received)
-    return informative[0].mean(0)
+    (call,) = calls[f"skips.{skip}.sgu.gate"]
+    return call.returned[0].mean(0)
 
 
-def spatial_attention(unit: SpatialGatingUnit, calls: Calls, skip: int) -> torch.Tensor:
+def spatial_attention(calls: Calls, skip: int) -> torch.Tensor:
     """SGU's A of equation 6: (h, w) in 0 to 1."""
-    (call,) = calls[f"skips.{skip}.sgu"]
-    return unit.attention_map(call.received)[0, 0]
+    (call,) = calls[f"skips.{skip}.sgu.attention"]
+    return call.returned[0, 0]
 
 
-def frequency_weights(unit: FrequencyGatingUnit, calls: Calls, skip: int) -> torch.Tensor:
+def frequency_weights(calls: Calls, skip: int) -> torch.Tensor:
     """FGU's W of equation 13, (2, C): the channels of Y1 and of Y2.
 
     The softmax over all 2C makes their sum 1, or their mean 1 where the unit rescales.
     """
-    (call,) = calls[f"skips.{skip}.fgu"]
-    return unit.channel_weights(call.received)[0]
+    (call,) = calls[f"skips.{skip}.fgu.weigh"]
+    return call.returned.view(2, -1)
 
 
 def strip_attention(calls: Calls, skip: int) -> torch.Tensor:
@@ -70,13 +69,14 @@ def axial_attention(
         stage: of the encoder.
         pixel: row and column, at the stage's resolution.
     """
-    (of_column,), (of_row,) = (calls[f"encoder.iem.{stage}.{axis}_attention"] for axis in ("column", "row"))
     y, x = pixel
-    return _weights(column, of_column, y).T * _weights(row, of_row, x)[y]
+    of_column, of_row = f"encoder.iem.{stage}.column_attention", f"encoder.iem.{stage}.row_attention"
+    return _weights(column, calls, of_column, y).T * _weights(row, calls, of_row, x)[y]
 
 
-def _weights(attention: AxialAttention, call: Call, query: int) -> torch.Tensor:
+def _weights(attention: AxialAttention, calls: Calls, name: str, query: int) -> torch.Tensor:
     """Softmax weights of each line's positions for one query in it: (lines, positions)."""
     lines = (2, 1, 0) if attention.axis == "column" else (1, 2, 0)
-    q, k = (projection(call.received)[0].permute(lines) for projection in (attention.query, attention.key))
-    return (k @ q[:, query, :, None] / q.shape[-1] ** 0.5).squeeze(-1).softmax(-1)
+    (of_query,), (of_key,) = calls[f"{name}.query"], calls[f"{name}.key"]
+    q, k = of_query.returned[0].permute(lines), of_key.returned[0].permute(lines)
+    return (k @ q[:, query, :, None] * attention.scale).squeeze(-1).softmax(-1)

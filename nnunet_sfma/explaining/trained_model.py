@@ -9,6 +9,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.networks.accelerate import restore_plain
 from nnunet_sfma.nnunet_files import read_dataset_json, read_plans
 from nnunet_sfma.prediction.checked_predictor import CheckedPredictor
 from nnunet_sfma.sentences import first_line
@@ -16,7 +17,7 @@ from nnunet_sfma.trainers.checkpoint_reader import UNREADABLE
 
 
 def load_predictor(model: Path, fold: int | str, checkpoint: str, device: str) -> nnUNetPredictor:
-    """nnU-Net's predictor with the network of one fold, on ``device`` and in evaluation mode.
+    """nnU-Net's predictor with the network of one fold, on ``device`` and in evaluation mode, all its layers called.
 
     Args:
         model: ``nnUNet_results/DatasetXXX_Name/Trainer__Plans__Configuration``.
@@ -47,7 +48,7 @@ def load_predictor(model: Path, fold: int | str, checkpoint: str, device: str) -
         ) from error
     if len(predictor.configuration_manager.patch_size) != 2:
         raise UserError(f"{model} is a 3D model, and only networks of 2D slices are explained: choose -c 2d.")
-    network_of(predictor).to(predictor.device).eval()
+    restore_plain(network_of(predictor)).to(predictor.device).eval()
     return predictor
 
 

@@ -23,6 +23,7 @@ from nnunet_sfma.devices import refuse_missing_device
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.fold_cases import preprocessed_cases, refuse_unusable_folds
 from nnunet_sfma.made_for import refuse_data_of_other_plans
+from nnunet_sfma.networks.accelerate import accelerate, checkpoint_activations, has_checkpointing
 from nnunet_sfma.nnunet_folders import make_writable_folder, nnunet_folder
 from nnunet_sfma.preprocessed_age import REFERENCES, preprocess_again
 from nnunet_sfma.raw_agreement import compare_with_raw
@@ -56,6 +57,7 @@ from nnunet_sfma.trainers.fold_lock import alone
 from nnunet_sfma.trainers.known_labels import holds_negative, refuse_unknown_labels
 from nnunet_sfma.trainers.online_dice import dice_per_class, hard_counts
 from nnunet_sfma.trainers.pretrained import check_pretrained, on_first_rank, start_from_pretrained
+from nnunet_sfma.trainers.recipe import Recipe
 from nnunet_sfma.trainers.seeding import seed_everything, seed_workers
 from nnunet_sfma.trainers.trained_on import describe_cases, kept_cases, refuse_another_split
 from nnunet_sfma.trainers.training_log import TrainingLog
@@ -110,7 +112,7 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         network = check_network(plans, configuration)
         refuse_network_of_another_trainer(plans, configuration, type(self).__name__)
         check_pretrained(network, self.recipe.pretrained)
-        _check_checkpointing(network, self.recipe.activation_checkpointing)
+        _check_checkpointing(network, self.recipe)
         refuse_data_of_other_plans(plans, configuration, nnunet_folder("nnUNet_preprocessed") / plans["dataset_name"])
         make_writable_folder(model_folder)
         super().__init__(plans, configuration, fold, dataset_json, device)
@@ -153,10 +155,16 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         """Build the network that the plan names; it has one output whatever ``enable_deep_supervision`` says.
 
         It is called for prediction as well, where an image with other channels than the plan's, or with values that are
-        not finite, ends in a UserError.
+        not finite, ends in a UserError. The units are the fast ones unless the plan says otherwise. What the paper
+        draws at random, the plan's seed decides.
         """
-        architecture = configuration_manager.configuration["architecture"]
-        network = build_network(architecture, num_input_channels, num_output_channels)
+        configuration = configuration_manager.configuration
+        network = build_network(configuration["architecture"], num_input_channels, num_output_channels)
+        recipe = Recipe.from_plan(configuration["training"])
+        if recipe.seed is not None and hasattr(network, "draw_permutations"):
+            network.draw_permutations(recipe.seed)
+        if recipe.accelerate:
+            accelerate(network)
         network.register_forward_pre_hook(partial(_refuse_other_channels, num_input_channels))
         network.register_forward_pre_hook(refuse_not_finite)
         return network
@@ -170,7 +178,7 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
             seed_everything(self.recipe.seed, self.local_rank)
         super().initialize()
         if self.recipe.activation_checkpointing:
-            _bare(self.network).checkpoint_activations()
+            checkpoint_activations(_bare(self.network))
         _bare(self.network).register_load_state_dict_post_hook(self._note_loaded_weights)
 
     def _do_i_compile(self) -> bool:
@@ -579,8 +587,15 @@ def _refuse_other_channels(expected: int, network: nn.Module, inputs: tuple[torc
         )
 
 
-def _check_checkpointing(network: nn.Module, wanted: bool) -> None:
-    if wanted and not hasattr(network, "checkpoint_activations"):
+def _check_checkpointing(network: nn.Module, recipe: Recipe) -> None:
+    if not recipe.activation_checkpointing:
+        return
+    if not recipe.accelerate:
+        raise UserError(
+            "training.activation_checkpointing is true in the plan and training.accelerate is false, but only fast "
+            "units compute their activations again: leave out one of the two keys."
+        )
+    if not has_checkpointing(accelerate(network)):
         raise UserError(
             f"training.activation_checkpointing is true in the plan, but {type(network).__name__} has none: leave the "
             f"key out."

@@ -38,7 +38,7 @@ OPTIMIZERS = {"Adam": torch.optim.Adam, "AdamW": torch.optim.AdamW, "SGD": torch
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a plan's ``training`` block says. All keys but the last two are mandatory: a plan is complete or it
+    """What a plan's ``training`` block says. All keys but the last three are mandatory: a plan is complete or it
     is refused.
 
     A seed fixes the weights at the start and the random numbers of each augmentation process. With several of these
@@ -73,6 +73,8 @@ class Recipe:
         seed: of the training's random numbers; None leaves them to chance, as nnU-Net does.
         activation_checkpointing: keep only what lies between stages for the backward pass and compute the rest again:
             less memory, more time, the same gradients. The network is then not compiled.
+        accelerate: compute with the fast units of :mod:`nnunet_sfma.networks.accelerate`, in training and prediction;
+            false keeps the plain ones, for whoever wraps, prunes or hooks their layers.
     """
 
     num_epochs: int
@@ -96,6 +98,7 @@ class Recipe:
     pretrained: str
     seed: int | None = None
     activation_checkpointing: bool = False
+    accelerate: bool = True
 
     @classmethod
     def from_plan(cls, training: dict) -> "Recipe":

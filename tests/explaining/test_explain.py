@@ -323,7 +323,7 @@ def test_sfmanet_gates(models):
     for values in (gate, attention):
         assert values.shape == (64, 64) and 0 <= values.min() < values.max() <= 1
     (call,) = calls["skips.0.sgu"]
-    w1, w2 = unit.gates(call.received)
+    w1, w2 = unit.gate(torch.sigmoid(unit.correlation_weights()[:, None, None] * unit.norm(call.received)))
     half = call.received.shape[1] // 2
     crossed = (w1[:, :half] * call.received[:, :half] + w2[:, half:] * call.received[:, half:]) * attention
     assert torch.allclose(crossed, call.returned[:, :half], atol=1e-6)

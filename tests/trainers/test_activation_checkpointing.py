@@ -7,7 +7,7 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_sfma.errors import UserError
-from nnunet_sfma.networks import SFMANet
+from nnunet_sfma.trainers import nnUNetTrainerRecipe
 from tests.trainers.conftest import read_checkpoint
 
 SHORT = ("training.num_epochs=1", "training.iterations_per_epoch=1", "training.seed=7")
@@ -28,7 +28,7 @@ def test_the_same_weights_come_out(plan, train_only):
 @pytest.mark.parametrize("value", ["true", "false"])
 def test_the_trained_network_has_it_and_is_not_compiled(plan, train_only, value, monkeypatch):
     switched, compiled = [], []
-    monkeypatch.setattr(SFMANet, "checkpoint_activations", lambda network: switched.append(network))
+    monkeypatch.setattr(nnUNetTrainerRecipe, "checkpoint_activations", switched.append)
     monkeypatch.setattr(nnUNetTrainer, "_do_i_compile", lambda trainer: compiled.append(trainer) or False)
     train_only(plan(*SHORT, f"training.activation_checkpointing={value}", name=f"switched_{value}"))
     assert (len(switched), bool(compiled)) == ((1, False) if value == "true" else (0, True))
@@ -38,3 +38,9 @@ def test_a_network_without_it_is_refused(plan, train):
     plans = plan(*SHORT, "training.activation_checkpointing=true", preset="danie-narrow")
     with pytest.raises(UserError, match="activation_checkpointing is true in the plan, but DANIE has none"):
         train(plans, trainer="nnUNetTrainerDANIE")
+
+
+def test_plain_units_cannot_have_it(plan, train):
+    plans = plan(*SHORT, "training.activation_checkpointing=true", "training.accelerate=false", name="plain")
+    with pytest.raises(UserError, match="only fast units compute their activations again"):
+        train(plans)

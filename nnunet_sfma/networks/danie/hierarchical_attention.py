@@ -30,6 +30,7 @@ class HierarchicalAttentionBlock(nn.Module):
         spatial_attention: without, O_p = m_p.
         attention_order: "spatial_channel" takes equation 3 before equation 2.
         dynamic_calibration: learn the two scalars of equation 4.
+        calibration_map: weigh h by the map of equation 5; without, the convolutions take O_d itself.
 
     Raises:
         ValueError: if the order is neither of the two.
@@ -45,6 +46,7 @@ class HierarchicalAttentionBlock(nn.Module):
         spatial_attention: bool = True,
         attention_order: Literal["channel_spatial", "spatial_channel"] = "channel_spatial",
         dynamic_calibration: bool = True,
+        calibration_map: bool = True,
     ):
         super().__init__()
         if attention_order not in ("channel_spatial", "spatial_channel"):
@@ -60,12 +62,14 @@ class HierarchicalAttentionBlock(nn.Module):
         self.spatial_first = attention_order == "spatial_channel"
         self.omega_max = nn.Parameter(torch.tensor(0.5)) if dynamic_calibration else 1.0
         self.omega_avg = nn.Parameter(torch.tensor(0.5)) if dynamic_calibration else 1.0
-        self.calibrate = nn.Conv2d(channels, 1, 1)
+        self.calibrate = nn.Conv2d(channels, 1, 1) if calibration_map else None
         self.block = ConvBlock(channels, channels)
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
         """Map (B, C, H, W) to the same shape."""
         calibrated = self.omega_max * self._branch(h, torch.amax) + self.omega_avg * self._branch(h, torch.mean)
+        if self.calibrate is None:
+            return self.block(calibrated)
         return self.block(torch.sigmoid(self.calibrate(calibrated)) * h)
 
     def _branch(self, h: torch.Tensor, pool) -> torch.Tensor:

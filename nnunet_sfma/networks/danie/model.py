@@ -63,6 +63,7 @@ class DANIE(nn.Module):
         spatial_attention: as above.
         attention_order: as above.
         dynamic_calibration: as above.
+        calibration_map: as above.
         fusion: see :class:`JointPreservation`; a single stream takes "add".
         jp_fuse_conv: see :class:`EnhancedSum`.
         es_scale: see :class:`EnhancingSelfAttention`.
@@ -86,6 +87,7 @@ class DANIE(nn.Module):
         spatial_attention: bool = True,
         attention_order: Literal["channel_spatial", "spatial_channel"] = "channel_spatial",
         dynamic_calibration: bool = True,
+        calibration_map: bool = True,
         fusion: FusionName = "joint_preservation",
         jp_fuse_conv: bool = True,
         es_scale: float | None = None,
@@ -102,6 +104,7 @@ class DANIE(nn.Module):
             "spatial_attention": spatial_attention,
             "attention_order": attention_order,
             "dynamic_calibration": dynamic_calibration,
+            "calibration_map": calibration_map,
         }
         self.sap = (
             SelfAttentionalPerception(

@@ -8,7 +8,6 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from nnunet_sfma.networks.linear import with_fast_linears
 from nnunet_sfma.networks.quiet_timm import timm
 
 BACKBONES = ("maxvit_tiny_tf_224", "maxvit_small_tf_224")
@@ -61,7 +60,7 @@ class SelfAttentionalPerception(nn.Module):
             "features_only": True,
             "out_indices": (1, 2, 3, 4),
         }
-        self.maxvit = with_fast_linears(_split_norm_act(timm.create_model(**self.settings)))
+        self.maxvit = _split_norm_act(timm.create_model(**self.settings))
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Map (B, input_channels, H, W) to four features, (B, C_1, H/4, W/4) to (B, C_4, H/32, W/32)."""

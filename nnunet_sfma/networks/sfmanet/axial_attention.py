@@ -1,117 +1,60 @@
 """Axial attention, the CAA and RAA of SFMANet's equation 23."""
 
-from collections.abc import Iterator
 from typing import Literal
 
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
-from nnunet_sfma.networks.convolution import convolve, gradients
-from nnunet_sfma.networks.layout import is_full_precision_on_cpu
-
-WEIGHTS = 1 << 20  # of the attention at a time on a CPU, 4 MiB in float32
+from nnunet_sfma.networks.half_precision import at_least_float32, without_autocast
 
 
 class AxialAttention(nn.Module):
     """Self-attention of each position with the positions in its own column, or in its own row.
 
-    ``softmax(q k^T / sqrt(d)) v`` along one axis, one head, q and k of C/8 channels, v of C channels. The text gives no
-    scale; without one the logits grow with C. There is no positional encoding, no output projection and no residual:
-    the one residual of the module is the outer one. The key has no bias, because softmax cancels it exactly.
-
-    Memory stays linear in the number of positions where PyTorch has a fused kernel, and in full precision on a CPU.
-    There that kernel wants q and v of one width, so a few lines at a time are attended by plain operations, and again
-    in the backward pass, which can be differentiated no further. Elsewhere the other axis takes the place of the heads,
-    so that no batch of B*W sequences is formed, whose number such kernels limit, and each position's channels lie side
-    by side in memory. The softmax is taken in float32.
+    ``softmax(q k^T / sqrt(d)) v`` along one axis, one head, q and k of d = C/8 channels, v of C channels. The text
+    gives no scale; without one the logits grow with C. There is no positional encoding and no output projection. The
+    one residual of the module is the outer one, unless ``factor`` adds that of the public ancestor. The key has no
+    bias, because softmax cancels it exactly. Products and softmax are taken in at least float32.
 
     Args:
         channels: C, a multiple of 8.
         axis: "column" attends along H, "row" along W.
+        scaled: divide the logits by sqrt(d).
+        factor: return ``factor * attention(x) + x`` with a learnable factor that starts at 0.
 
     Raises:
         ValueError: if the channels are not a multiple of 8.
     """
 
-    def __init__(self, channels: int, axis: Literal["column", "row"]):
+    def __init__(self, channels: int, axis: Literal["column", "row"], scaled: bool = True, factor: bool = False):
         super().__init__()
         if channels % 8:
             raise ValueError(f"axial attention uses C/8 query channels, got {channels} channels")
         self.axis = axis
+        self.scale = (channels // 8) ** -0.5 if scaled else 1.0
         self.query = nn.Conv2d(channels, channels // 8, 1)
         self.key = nn.Conv2d(channels, channels // 8, 1, bias=False)
         self.value = nn.Conv2d(channels, channels, 1)
+        self.factor = nn.Parameter(torch.zeros(())) if factor else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, C, H, W) to the same shape."""
-        layers = (self.query, self.key, self.value)
-        weight = torch.cat([layer.weight for layer in layers])
-        bias = torch.cat([self.query.bias, torch.zeros_like(self.query.bias), self.value.bias])
-        if is_full_precision_on_cpu(x):
-            return _FewLinesAtATime.apply(x, weight, bias, self.axis == "column")
-        if self.axis == "column":
-            return self._along_rows(x.transpose(2, 3), weight, bias).transpose(2, 3)
-        return self._along_rows(x, weight, bias)
+        q, k, v = (self._lines(project(x)) for project in (self.query, self.key, self.value))
+        with without_autocast(x):
+            weights = (self.scale * q @ k.mT).softmax(dim=-1)
+            attended = self._map(weights @ v)
+            if self.factor is not None:
+                attended = self.factor * attended + x
+        return attended.to(x.dtype)
 
-    def _along_rows(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        parts = convolve(x, weight, bias).split(_widths(x), dim=1)
-        q, k, v = (part.permute(0, 2, 3, 1).contiguous() for part in parts)
-        return F.scaled_dot_product_attention(q, k, v).permute(0, 3, 1, 2)
+    def _lines(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C, H, W) to (B, W, H, C) for columns, to (B, H, W, C) for rows."""
+        return (
+            at_least_float32(x).permute(0, 3, 2, 1)
+            if self.axis == "column"
+            else at_least_float32(x).permute(0, 2, 3, 1)
+        )
 
-
-class _FewLinesAtATime(torch.autograd.Function):
-    """The attention by plain operations; its weights and q, k, v are computed again in the backward pass."""
-
-    @staticmethod
-    def forward(ctx, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, along_columns: bool) -> torch.Tensor:
-        ctx.save_for_backward(x, weight, bias)
-        ctx.along_columns = along_columns
-        out = torch.empty_like(x)
-        lines = (_few_lines(map_, along_columns) for map_ in (_project(x, weight, bias), out))
-        for qkv, of_out in zip(*lines, strict=True):
-            q, k, v = qkv.split(_widths(x), dim=2)
-            of_out.copy_(_attention(q, k) @ v)
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, weight, bias = ctx.saved_tensors
-        projected = _project(x, weight, bias)
-        grad_projected = torch.empty_like(projected)
-        lines = (_few_lines(map_, ctx.along_columns) for map_ in (projected, grad, grad_projected))
-        for qkv, of_out, of_qkv in zip(*lines, strict=True):
-            q, k, v = qkv.contiguous().split(_widths(grad), dim=2)
-            of_out = of_out.contiguous()  # columns lie far apart in memory, and both are read twice
-            of_q, of_k, of_v = of_qkv.split(_widths(grad), dim=2)
-            attention = _attention(q, k)
-            of_v.copy_(attention.mT @ of_out)
-            of_logits = (of_out @ v.mT).mul_(attention)
-            of_logits.addcmul_(attention, of_logits.sum(dim=2, keepdim=True), value=-1)
-            of_logits *= q.shape[2] ** -0.5
-            of_q.copy_(of_logits @ k)
-            of_k.copy_(of_logits.mT @ q)
-        return *gradients(x, weight, grad_projected, ctx.needs_input_grad[:3]), None
-
-
-def _widths(x: torch.Tensor) -> list[int]:
-    """Channels of q, k and v for a map (B, C, H, W)."""
-    return [x.shape[1] // 8, x.shape[1] // 8, x.shape[1]]
-
-
-def _project(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    return convolve(x, weight, bias).contiguous(memory_format=torch.channels_last)
-
-
-def _few_lines(map_: torch.Tensor, along_columns: bool) -> Iterator[torch.Tensor]:
-    """Views (lines, positions, C) of a map (B, C, H, W)."""
-    for image in map_.permute(0, 2, 3, 1):
-        lines = image.transpose(0, 1) if along_columns else image
-        yield from lines.split(max(1, WEIGHTS // lines.shape[1] ** 2))
-
-
-def _attention(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
-    """``softmax(q k^T / sqrt(d))`` of lines (lines, positions, d)."""
-    return (q * q.shape[2] ** -0.5 @ k.mT).softmax(dim=2)
+    def _map(self, lines: torch.Tensor) -> torch.Tensor:
+        """The way back of :meth:`_lines`."""
+        return lines.permute(0, 3, 2, 1) if self.axis == "column" else lines.permute(0, 3, 1, 2)

@@ -5,10 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from nnunet_sfma.networks.convolution import Convolution
 from nnunet_sfma.networks.half_precision import at_least_float32, saturate
-from nnunet_sfma.networks.recomputation import recomputed_if_large
-from nnunet_sfma.networks.row_blocks import in_row_blocks
 
 
 class StripConvolution(nn.Sequential):
@@ -21,8 +18,8 @@ class StripConvolution(nn.Sequential):
 
     def __init__(self, channels: int, length: int):
         super().__init__(
-            Convolution(channels, channels, (1, length), groups=channels),
-            Convolution(channels, channels, (length, 1), groups=channels),
+            nn.Conv2d(channels, channels, (1, length), padding=(0, length // 2), groups=channels),
+            nn.Conv2d(channels, channels, (length, 1), padding=(length // 2, 0), groups=channels),
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -55,7 +52,7 @@ class DualAxisMultiScaleAttentionUnit(nn.Module):
         super().__init__()
         self.spatial = nn.ModuleList(StripConvolution(channels, k) for k in kernel_sizes)
         self.frequency = nn.ModuleList(StripConvolution(channels, k) for k in kernel_sizes)
-        self.mix = Convolution(channels, channels, 1)
+        self.mix = nn.Conv2d(channels, channels, 1)
 
     def forward(self, x_in: torch.Tensor, x: torch.Tensor, out_s: torch.Tensor, out_c: torch.Tensor) -> torch.Tensor:
         """Combine the four maps, each (B, C, H, W), to one.
@@ -66,15 +63,11 @@ class DualAxisMultiScaleAttentionUnit(nn.Module):
             out_s: Out_S of the spatial gating unit.
             out_c: Out_C of the frequency gating unit.
         """
-        pairs = [(strip, out_s) for strip in self.spatial] + [(strip, out_c) for strip in self.frequency]
-        stripped = (recomputed_if_large(strip, gated) for strip, gated in pairs)
-        fused = at_least_float32(x) + next(stripped)
-        for one in stripped:
-            fused += one
-        return in_row_blocks(self._modulate, self.mix(saturate(fused, x.dtype)), x_in)
-
-    @staticmethod
-    def _modulate(attention: torch.Tensor, x_in: torch.Tensor) -> torch.Tensor:
-        """The product of equation 20."""
+        fused = at_least_float32(x)
+        for strip in self.spatial:
+            fused = fused + strip(out_s)  # (15), (17)
+        for strip in self.frequency:
+            fused = fused + strip(out_c)  # (16), (18)
+        attention = self.mix(saturate(fused, x.dtype))  # (19)
         attention = saturate(attention, attention.dtype)
-        return saturate(at_least_float32(attention) * at_least_float32(x_in), attention.dtype)
+        return saturate(at_least_float32(attention) * at_least_float32(x_in), attention.dtype)  # (20)

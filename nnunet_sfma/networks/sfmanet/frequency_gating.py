@@ -2,12 +2,8 @@
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from nnunet_sfma.networks.convolution import convolve
-from nnunet_sfma.networks.half_precision import at_least_float32, saturate, without_autocast
-from nnunet_sfma.networks.linear_chains import dense, then_pointwise
-from nnunet_sfma.networks.row_blocks import in_row_blocks
+from nnunet_sfma.networks.half_precision import at_least_float32, saturate
 
 
 class ChannelPermutation(nn.Module):
@@ -30,6 +26,27 @@ class ChannelPermutation(nn.Module):
         """Reorder axis 1 of (B, C, H, W)."""
         return x.index_select(1, self.order)
 
+    def draw(self, generator: torch.Generator) -> None:
+        """Draw another order."""
+        self.order.copy_(torch.randperm(len(self.order), generator=generator, device="cpu"))
+
+
+class ChannelWeights(nn.Module):
+    """W of equation 13: the softmax over all channels of their means over the positions, in at least float32.
+
+    Args:
+        rescale: multiply by the number of channels, so that the mean weight is 1; False is the equation to the letter.
+    """
+
+    def __init__(self, rescale: bool):
+        super().__init__()
+        self.rescale = rescale
+
+    def forward(self, y: torch.Tensor) -> torch.Tensor:
+        """Map (B, 2C, H, W) to (B, 2C, 1, 1)."""
+        weights = at_least_float32(y).mean((2, 3), keepdim=True).softmax(dim=1)
+        return weights * y.shape[1] if self.rescale else weights
+
 
 class FrequencyGatingUnit(nn.Module):
     """FGU: splits the channels into a high and a low frequency part, transforms each and fuses them, equations 8-14.
@@ -48,9 +65,11 @@ class FrequencyGatingUnit(nn.Module):
     1x1 convolution is absorbed by its weights; it matters for the grouped convolution and in equation 14.
 
     The softmax weights average 1/(2C) and nothing normalises behind them. Taken literally Out_C is 0.06 to 0.5 % of X
-    and its gradients fall below Adam's epsilon: the path starves. ``rescale`` multiplies the weights by 2C; as only
-    linear maps follow in SFMANet, that is a re-parameterisation and not another function class. A weight can then reach
-    2C, so weighting and sum are taken in float32 and saturate where the network runs in float16.
+    and the gradients of this path are smaller than those of SGU's by the same factor. ``rescale`` multiplies the
+    weights by 2C. Where DMAU's strips follow, which have weights of their own for this path, that is a
+    re-parameterisation: the same functions, learned from another start. In a skip without DMAU Out_S and Out_C are
+    added as they are, so there it changes what the network can express: their proportion. A weight can reach 2C, so
+    weighting and sum are taken in float32 and saturate where the network runs in float16.
 
     Args:
         channels: C.
@@ -78,13 +97,13 @@ class FrequencyGatingUnit(nn.Module):
         low = channels - high
         self._check(channels, alpha, high, low, squeeze, groups)
         self.split = [high, low]
-        self.rescale = rescale
         high_squeezed, low_squeezed = high // squeeze, low // squeeze
         self.squeeze_high = nn.Conv2d(high, high_squeezed, 1, bias=False)
         self.squeeze_low = nn.Conv2d(low, low_squeezed, 1, bias=False)
         self.group_conv = nn.Conv2d(high_squeezed, channels, 3, padding=1, groups=groups)
         self.point_conv_high = nn.Conv2d(high_squeezed, channels, 1, bias=False)
         self.point_conv_low = nn.Conv2d(low_squeezed, channels - low_squeezed, 1, bias=False)
+        self.weigh = ChannelWeights(rescale)
         generator = torch.Generator().manual_seed(seed)
         self.permute_high = ChannelPermutation(high_squeezed, generator)
         self.permute_low = ChannelPermutation(low_squeezed, generator)
@@ -103,46 +122,20 @@ class FrequencyGatingUnit(nn.Module):
                 f"with alpha 0.5 take C % 16 == 0, with 0.25 or 0.75 C % 32 == 0"
             )
 
+    def draw_permutations(self, seed: int) -> None:
+        """Draw the four permutations anew, as a unit built with this seed has them."""
+        generator = torch.Generator().manual_seed(seed)
+        for permutation in (self.permute_high, self.permute_low, self.permute_first, self.permute_second):
+            permutation.draw(generator)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, C, H, W) to Out_C of the same shape."""
-        first, second, weights = self._permuted_parts(x)
-        return in_row_blocks(self._weighted_sum, first, second, weights.expand(-1, -1, x.shape[2], -1))
-
-    def channel_weights(self, x: torch.Tensor) -> torch.Tensor:
-        """W of equation 13 for X, (B, C, H, W) to (B, 2, C): of the channels of Y1 and of Y2."""
-        of_first, of_second = self._permuted_parts(x)[2].flatten(1).chunk(2, dim=1)
-        orders = self.permute_first.order, self.permute_second.order
-        back = [part[:, order.argsort()] for part, order in zip((of_first, of_second), orders, strict=True)]
-        return torch.stack(back, dim=1)
-
-    def _permuted_parts(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Perm(Y1), Perm(Y2) and their weights (B, 2C, 1, 1)."""
-        high, low = x.split(self.split, dim=1)
-        with without_autocast(x):
-            squeeze, weight, bias, whole_low = self._merged()
-        first = convolve(convolve(high, squeeze), weight, bias)
-        second = convolve(low, whole_low)
-        wide = torch.promote_types(first.dtype, torch.float32)
-        # no mean: its gradient is a map that is written out, that of a sum is one number for all positions
-        sums = [part.sum((2, 3), keepdim=True, dtype=wide) for part in (first, second)]
-        weights = (torch.cat(sums, dim=1) / (x.shape[2] * x.shape[3])).softmax(dim=1)
-        if self.rescale:
-            weights = weights * weights.shape[1]
-        return first, second, weights
-
-    @staticmethod
-    def _weighted_sum(first: torch.Tensor, second: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """Equation 14 of the permuted halves of Y3 and the weights (B, 2C, H, 1)."""
-        of_first, of_second = weights.chunk(2, dim=1)
-        out = torch.addcmul(at_least_float32(first) * of_first, at_least_float32(second), of_second)
-        return saturate(out, first.dtype)
-
-    def _merged(self) -> tuple[torch.Tensor, ...]:
-        """Squeeze of U; weight and bias from there to Perm(Y1); weight from L to Perm(Y2)."""
-        squeeze = self.squeeze_high.weight[self.permute_high.order]
-        weight = dense(self.group_conv) + F.pad(self.point_conv_high.weight, (1, 1, 1, 1))
-        order = self.permute_first.order
-        squeeze_low = self.squeeze_low.weight[self.permute_low.order]
-        point_low, _ = then_pointwise(squeeze_low, None, self.point_conv_low.weight.flatten(1))
-        whole_low = torch.cat([point_low, squeeze_low])[self.permute_second.order]
-        return squeeze, weight[order], self.group_conv.bias[order], whole_low
+        high, low = x.split(self.split, dim=1)  # (8)
+        high, low = self.squeeze_high(high), self.squeeze_low(low)  # (9)
+        high, low = self.permute_high(high), self.permute_low(low)  # (10)
+        y1 = self.group_conv(high) + self.point_conv_high(high)  # (11)
+        y2 = torch.cat([self.point_conv_low(low), low], dim=1)  # (12)
+        y3 = torch.cat([y1, y2], dim=1)
+        o1, o2 = (self.weigh(y3) * at_least_float32(y3)).chunk(2, dim=1)  # (13)
+        out = self.permute_first(o1) + self.permute_second(o2)  # (14)
+        return saturate(out, y3.dtype)

@@ -6,119 +6,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nnunet_sfma.networks.convolution import Convolution
-from nnunet_sfma.networks.half_precision import at_least_float32, saturate
-from nnunet_sfma.networks.layout import in_faster_layout, is_full_precision_on_cpu
-from nnunet_sfma.networks.recomputation import recomputed, recomputed_if_large, recomputed_module
-from nnunet_sfma.networks.sfmanet.dual_axis import DualAxisMultiScaleAttentionUnit
 from nnunet_sfma.networks.sfmanet.frequency_gating import FrequencyGatingUnit
-from nnunet_sfma.networks.sfmanet.information_enhancement import InformationEnhancementModule
-from nnunet_sfma.networks.sfmanet.spatial_gating import SpatialGatingUnit
-
-
-def normalised(x: torch.Tensor, norm: nn.BatchNorm2d) -> torch.Tensor:
-    """``norm(x)``; in the place of x where it may be overwritten and full precision leaves room for it."""
-    if norm.training or norm.running_var is None or torch.is_grad_enabled() or not is_full_precision_on_cpu(x):
-        return norm(x)
-    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    shift = torch.addcmul(norm.bias, norm.running_mean, scale, value=-1)
-    return torch.addcmul(shift.view(1, -1, 1, 1), x, scale.view(1, -1, 1, 1), out=x)
-
-
-class DoubleConvolution(nn.Module):
-    """[3x3 convolution - BN - ReLU] twice, (B, C_in, H, W) to (B, C_out, H, W).
-
-    The convolutions have no bias: batch normalisation would cancel it exactly. Their outputs saturate in float16, since
-    in the decoder they read the unbounded product of equation 20.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int):
-        super().__init__()
-        self.conv1 = Convolution(in_channels, out_channels, 3, bias=False)
-        self.norm1 = nn.BatchNorm2d(out_channels)
-        self.conv2 = Convolution(out_channels, out_channels, 3, bias=False)
-        self.norm2 = nn.BatchNorm2d(out_channels)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2)):
-            x = conv(in_faster_layout(x, conv.weight))
-            x = F.relu_(normalised(saturate(x, x.dtype), norm))
-        return x
-
-
-class GatedSkip(nn.Module):
-    """SFGU with or without DMAU on one skip connection, (B, C, H, W) to the same shape.
-
-    ``X = DW5x5(X_in)`` feeds both gating units. With DMAU the skip is equation 20. Without it (a row of the paper's
-    Tables 3 and 4 for which no formula is printed) the skip is Out_S + Out_C.
-    """
-
-    def __init__(self, channels: int, sgu: dict, fgu: dict, dmau: bool, init_pointwise: bool):
-        super().__init__()
-        self.init = nn.Sequential(Convolution(channels, channels, 5, groups=channels))
-        if init_pointwise:
-            self.init.append(Convolution(channels, channels, 1))
-        self.sgu = SpatialGatingUnit(channels, **sgu)
-        self.fgu = FrequencyGatingUnit(channels, **fgu)
-        self.dmau = DualAxisMultiScaleAttentionUnit(channels) if dmau else None
-
-    def forward(self, x_in: torch.Tensor) -> torch.Tensor:
-        x = self.init(x_in)
-        out_s, out_c = recomputed_if_large(self.sgu, x), recomputed_if_large(self.fgu, x)
-        if self.dmau is None:
-            return saturate(at_least_float32(out_s) + at_least_float32(out_c), out_c.dtype)
-        return self.dmau(x_in, x, out_s, out_c)
-
-
-def _run(module: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    return module(x)
-
-
-class Encoder(nn.Module):
-    """Double convolutions with an IEM in front of the pooling; returns every stage's feature, finest first."""
-
-    checkpointing = False
-
-    def __init__(self, input_channels: int, features_per_stage: Sequence[int], iem: dict, iem_stages: int):
-        super().__init__()
-        widths = [input_channels, *features_per_stage]
-        self.stages = nn.ModuleList(DoubleConvolution(a, b) for a, b in zip(widths, widths[1:], strict=False))
-        self.iem = nn.ModuleList(
-            InformationEnhancementModule(width, **iem) if i < iem_stages else nn.Identity()
-            for i, width in enumerate(features_per_stage[:-1])
-        )
-
-    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        run = recomputed_module if self.checkpointing else _run
-        features = [run(self.stages[0], x)]
-        for stage, iem in zip(self.stages[1:], self.iem, strict=True):
-            features.append(run(stage, F.max_pool2d(run(iem, features[-1]), 2)))
-        return features
-
-
-class Decoder(nn.Module):
-    """Transposed convolution, concatenation with the skip, double convolution; from the deepest stage up.
-
-    The head is named ``seg_layers`` because nnU-Net leaves exactly those parameters out when it loads pretrained
-    weights from another label set.
-    """
-
-    checkpointing = False
-
-    def __init__(self, features_per_stage: Sequence[int], num_classes: int):
-        super().__init__()
-        deep_to_fine = list(features_per_stage)[::-1]
-        pairs = list(zip(deep_to_fine, deep_to_fine[1:], strict=False))
-        self.up = nn.ModuleList(nn.ConvTranspose2d(deep, fine, 2, stride=2) for deep, fine in pairs)
-        self.stages = nn.ModuleList(DoubleConvolution(2 * fine, fine) for _, fine in pairs)
-        self.seg_layers = nn.ModuleList([nn.Conv2d(features_per_stage[0], num_classes, 1)])
-
-    def forward(self, deepest: torch.Tensor, skips: Sequence[torch.Tensor]) -> torch.Tensor:
-        x = deepest
-        run = recomputed_module if self.checkpointing else _run
-        for up, stage, skip in zip(self.up, self.stages, reversed(skips), strict=True):
-            x = run(stage, torch.cat([skip, up(x)], dim=1))
-        return self.seg_layers[0](x)
+from nnunet_sfma.networks.sfmanet.gated_skip import GatedSkip
+from nnunet_sfma.networks.sfmanet.information_enhancement import AttentionName
+from nnunet_sfma.networks.sfmanet.spatial_gating import GateName, WeightName
+from nnunet_sfma.networks.sfmanet.unet import Decoder, Encoder
 
 
 class SFMANet(nn.Module):
@@ -146,8 +38,13 @@ class SFMANet(nn.Module):
         iem_fuse_kernel: see :class:`InformationEnhancementModule`.
         iem_fuse_groups: as above.
         iem_pointwise: as above.
+        iem_attention: as above.
+        iem_attention_factor: as above.
         init_pointwise: make the skip's initial convolution depthwise separable instead of depthwise.
         sgu_threshold: see :class:`SpatialGatingUnit`.
+        sgu_weight: as above.
+        sgu_beta: as above.
+        sgu_gate: as above.
         fgu_alpha: see :class:`FrequencyGatingUnit`.
         fgu_squeeze: as above.
         fgu_groups: as above.
@@ -168,8 +65,13 @@ class SFMANet(nn.Module):
         iem_fuse_kernel: int = 1,
         iem_fuse_groups: int = 1,
         iem_pointwise: bool = True,
+        iem_attention: AttentionName = "scaled",
+        iem_attention_factor: bool = False,
         init_pointwise: bool = False,
         sgu_threshold: float = 0.5,
+        sgu_weight: WeightName = "group_mean",
+        sgu_beta: bool = True,
+        sgu_gate: GateName = "kept",
         fgu_alpha: float = 0.5,
         fgu_squeeze: int = 2,
         fgu_groups: int = 4,
@@ -179,8 +81,14 @@ class SFMANet(nn.Module):
         skips = len(features_per_stage) - 1
         iem_stages = skips if iem_stages is None else iem_stages
         self._check(features_per_stage, iem_stages, sfgu, dmau)
-        iem = {"fuse_kernel": iem_fuse_kernel, "fuse_groups": iem_fuse_groups, "pointwise": iem_pointwise}
-        sgu = {"threshold": sgu_threshold}
+        iem = {
+            "fuse_kernel": iem_fuse_kernel,
+            "fuse_groups": iem_fuse_groups,
+            "pointwise": iem_pointwise,
+            "attention": iem_attention,
+            "attention_factor": iem_attention_factor,
+        }
+        sgu = {"threshold": sgu_threshold, "weight": sgu_weight, "beta": sgu_beta, "gate": sgu_gate}
         fgu = {"alpha": fgu_alpha, "squeeze": fgu_squeeze, "groups": fgu_groups, "rescale": fgu_rescale}
         self.input_channels = input_channels
         self.divisor = 2**skips
@@ -200,9 +108,14 @@ class SFMANet(nn.Module):
         if dmau and not sfgu:
             raise ValueError("dmau works on the outputs of sfgu: switch sfgu on or dmau off")
 
-    def checkpoint_activations(self) -> None:
-        """From now on keep only what lies between stages for the backward pass, and compute the rest again there."""
-        self.encoder.checkpointing = self.decoder.checkpointing = True
+    def draw_permutations(self, seed: int) -> None:
+        """Draw the frequency gating units' permutations from a seed; built without it they are those of seed 0.
+
+        A state dict that is loaded afterwards brings its own.
+        """
+        for module in self.modules():
+            if isinstance(module, FrequencyGatingUnit):
+                module.draw_permutations(seed)
 
     def padded_size(self, size: Sequence[int]) -> tuple[int, int]:
         """(H, W) that the network computes with: multiples of 2**(stages - 1)."""
@@ -226,6 +139,5 @@ class SFMANet(nn.Module):
         padded = self.padded_size((height, width))
         x = F.pad(x, (0, padded[1] - width, 0, padded[0] - height))
         features = self.encoder(x)
-        run = recomputed if self.encoder.checkpointing else recomputed_if_large
-        skips = [run(gate, feature) for gate, feature in zip(self.skips, features[:-1], strict=True)]
+        skips = [skip(feature) for skip, feature in zip(self.skips, features[:-1], strict=True)]
         return self.decoder(features[-1], skips)[..., :height, :width]

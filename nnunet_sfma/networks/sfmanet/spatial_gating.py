@@ -1,23 +1,24 @@
 """Spatial gating unit (SGU) of SFMANet, equations 1-7."""
 
+from typing import Literal, get_args
+
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from nnunet_sfma.networks.convolution import convolve, gradients
-from nnunet_sfma.networks.half_precision import at_least_float32, without_autocast
-from nnunet_sfma.networks.layout import is_full_precision_on_cpu
-from nnunet_sfma.networks.linear_chains import then_pointwise
-from nnunet_sfma.networks.row_blocks import empty_like, in_row_blocks, row_blocks
+from nnunet_sfma.networks.half_precision import at_least_float32
+
+WeightName = Literal["group_mean", "group_sum", "channel_sum"]
+GateName = Literal["kept", "disjoint"]
 
 
 class SpatialGroupNorm(nn.GroupNorm):
-    """SGN, equations 1-3, with one spatial group (Gs = 1), which makes it group normalisation.
+    """SGN, equations 1-3, and the weights that equation 4 draws from its scale and shift.
 
-    The paper leaves Gs open; more than one spatial group would need divisible sides and show tile borders. Equations 1
-    and 3 both add epsilon: it is added once. Sixteen channel groups where the width allows it, else four channels a
-    group: with a single channel in a group the weights of equation 4 would always be 1 and the equation would vanish.
+    The paper leaves the number of spatial groups Gs open; more than one would need divisible sides and show tile
+    borders, so Gs = 1, which is group normalisation. Equations 1 and 3 both add epsilon: it is added once. Sixteen
+    channel groups where the width allows it, else four channels a group: with a single channel in a group the weights
+    of equation 4 would always be 1 and the equation would vanish.
 
     Args:
         channels: C; a multiple of 16 from 64 on, below that of C // 4.
@@ -32,20 +33,66 @@ class SpatialGroupNorm(nn.GroupNorm):
             raise ValueError(f"spatial gating needs a width that {groups} groups divide, got {channels} channels")
         super().__init__(groups, channels, eps=1e-5)
 
-    def correlation_weights(self) -> torch.Tensor:
-        """Equation 4: how important each channel is within its channel group, shape (C,), about 1.
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Normalise (B, C, H, W) in at least float32."""
+        weight, bias = at_least_float32(self.weight), at_least_float32(self.bias)
+        return F.group_norm(at_least_float32(x), self.num_groups, weight, bias, self.eps)
 
-        ``w_i = gamma_i / (mean_j |gamma_j| + 1e-3) + beta_i / (mean_j |beta_j| + 1)``, j over the group of i.
+    def correlation_weights(self, form: WeightName = "group_mean", with_beta: bool = True) -> torch.Tensor:
+        """Equation 4: how important each channel is beside the others, shape (C,).
 
-        The printed ratios divide by beta_j, which is 0 at the start (0/0) and tiny later on (gradients of 1e5). Means
-        of absolute values do not cancel; a mean instead of a sum keeps w near 1, where the gate's sigmoid is neither
-        flat nor saturated; the 1 under beta bounds its gradient, where a small epsilon would move the blow-up to it.
+        ``w_i = gamma_i / (mean_j |gamma_j| + 1e-3) + beta_i / (mean_j |beta_j| + 1)``; the second term is left out
+        without beta. "group_mean" takes j over the group of i, which keeps w near 1, where the gate's sigmoid is
+        neither flat nor saturated; "group_sum" divides that by the number of channels in the group, as a sum in the
+        denominator does, and "channel_sum" takes all C channels for the group.
+
+        The printed ratios divide by each beta_j, which is 0 at the start (0/0) and tiny later on (gradients of 1e5).
+        Absolute values do not cancel; the 1 under beta bounds its gradient, where a small epsilon would move the
+        blow-up to it.
         """
-        gamma = at_least_float32(self.weight).view(self.num_groups, -1)
-        beta = at_least_float32(self.bias).view(self.num_groups, -1)
-        gamma_share = gamma / (gamma.abs().mean(1, keepdim=True) + 1e-3)
-        beta_share = beta / (beta.abs().mean(1, keepdim=True) + 1.0)
-        return (gamma_share + beta_share).flatten()
+        groups = 1 if form == "channel_sum" else self.num_groups
+        gamma = at_least_float32(self.weight).view(groups, -1)
+        beta = at_least_float32(self.bias).view(groups, -1)
+        weights = gamma / (gamma.abs().mean(1, keepdim=True) + 1e-3)
+        if with_beta:
+            weights = weights + beta / (beta.abs().mean(1, keepdim=True) + 1.0)
+        return weights.flatten() / (1 if form == "group_mean" else gamma.shape[1])
+
+
+class Gate(nn.Module):
+    """Gate of equation 5: R, in 0 to 1, makes the weights of informative and of redundant positions.
+
+    ::
+
+        "kept":      W1 = 1 where R > t else R;    W2 = 0 where R > t else R
+        "disjoint":  W1 = R where R > t else 0;    W2 = 0 where R > t else R
+
+    Both keep R, and with it the gradient of gamma and beta, where hard 0/1 masks would make X1 + X2 in equation 6 the
+    ungated X.
+
+    Args:
+        threshold: t, in (0, 1).
+        kind: "kept" as the public ancestor of this unit does it, or "disjoint", the plainest reading of the text.
+
+    Raises:
+        ValueError: if the threshold is outside (0, 1) or the kind is neither.
+    """
+
+    def __init__(self, threshold: float = 0.5, kind: GateName = "kept"):
+        super().__init__()
+        if not 0 < threshold < 1:
+            raise ValueError(f"the gate's threshold lies between 0 and 1, got {threshold}")
+        if kind not in get_args(GateName):
+            raise ValueError(f"sgu_gate is {' or '.join(get_args(GateName))}, got {kind!r}")
+        self.threshold = threshold
+        self.kind = kind
+
+    def forward(self, r: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map R (B, C, H, W) to W1 and W2 of the same shape."""
+        informative = r > self.threshold
+        w1 = torch.where(informative, 1.0, r) if self.kind == "kept" else torch.where(informative, r, 0.0)
+        w2 = torch.where(informative, 0.0, r)
+        return w1, w2
 
 
 class SpatialGatingUnit(nn.Module):
@@ -54,145 +101,59 @@ class SpatialGatingUnit(nn.Module):
     ::
 
         Y = SGN(X);  R = sigmoid(w * Y)                                     (1-5)
-        W1 = 1 where R > t else R;  W2 = 0 where R > t else R
-        X1 = W1 * X;  X2 = W2 * X
+        W1, W2 = Gate(R);  X1 = W1 * X;  X2 = W2 * X
         A = sigmoid(Conv1x1(Conv3x3(X1 + X2)))                              (6)
         Out_S = Cat[(X11 + X22) * A, (X12 + X21) * A]                       (7)
 
-    The gate keeps R, not 0, below the threshold: with hard 0/1 masks X1 + X2 would be X and no gradient would ever
-    reach gamma and beta. Equation 7 read literally is 2C wide, which fits neither equation 15 nor 19; the halves are
-    crossed and added, as the paper's overview says. Equation 4 reads in equation 5 as if it were a function of SGN(X);
-    it is the product. Y, w and R are computed in at least float32 so that half precision cannot flip the gate.
-
-    w multiplies SGN's scale and shift instead of its output. Nothing lies between the two convolutions of equation 6:
-    they are computed as one from C channels to 1, which takes C/2 times fewer multiplications.
+    Equation 7 read literally is 2C wide, which fits neither equation 15 nor 19; the halves are crossed and added, as
+    the paper's overview says. Equation 4 reads in equation 5 as if it were a function of SGN(X); it is the product. Y,
+    w and R are computed in at least float32, so that half precision rounds X before the gate but nothing within it.
 
     Args:
         channels: C, even; see :class:`SpatialGroupNorm`.
         threshold: t, in (0, 1); the paper compares 0.2, 0.5 and 0.8.
+        weight: the form of equation 4, see :meth:`SpatialGroupNorm.correlation_weights`.
+        beta: whether equation 4 has its second term.
+        gate: see :class:`Gate`.
 
     Raises:
-        ValueError: if the channels do not divide or the threshold is outside (0, 1).
+        ValueError: if the channels do not divide, the threshold is outside (0, 1) or a form is unknown.
     """
 
-    def __init__(self, channels: int, threshold: float = 0.5):
+    def __init__(
+        self,
+        channels: int,
+        threshold: float = 0.5,
+        weight: WeightName = "group_mean",
+        beta: bool = True,
+        gate: GateName = "kept",
+    ):
         super().__init__()
-        if not 0 < threshold < 1:
-            raise ValueError(f"the gate's threshold lies between 0 and 1, got {threshold}")
         if channels % 2:
             raise ValueError(f"spatial gating splits its channels into halves, got {channels} channels")
-        self.threshold = threshold
+        if weight not in get_args(WeightName):
+            raise ValueError(f"sgu_weight is {', '.join(get_args(WeightName))}, got {weight!r}")
+        self.weight_form = weight
+        self.with_beta = beta
         self.norm = SpatialGroupNorm(channels)
+        self.gate = Gate(threshold, gate)
         self.attention = nn.Sequential(
             nn.Conv2d(channels, channels // 2, 3, padding=1),
             nn.Conv2d(channels // 2, 1, 1),
             nn.Sigmoid(),
         )
 
-    def gates(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Equation 5: the weights W1 (informative) and W2 (redundant), each (B, C, H, W) in [0, 1], in float32."""
-        return _gates(self._weighted_norm(x), self.threshold)
-
-    def attention_map(self, x: torch.Tensor) -> torch.Tensor:
-        """A of equation 6 for X, (B, C, H, W) to (B, 1, H, W) in 0 to 1."""
-        return _attention(x, self._weighted_norm(x), *self._attention_weights(x), self.threshold)
+    def correlation_weights(self) -> torch.Tensor:
+        """w of equation 4, shape (C,)."""
+        return self.norm.correlation_weights(self.weight_form, self.with_beta)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, C, H, W) to Out_S of the same shape."""
-        inputs = x, self._weighted_norm(x), *self._attention_weights(x), self.threshold
-        return _CrossedOnCPU.apply(*inputs) if is_full_precision_on_cpu(x) else _crossed(*inputs)[0]
-
-    def _weighted_norm(self, x: torch.Tensor) -> torch.Tensor:
-        """w * SGN(X), whose sigmoid is R."""
-        w = self.norm.correlation_weights()
-        gamma, beta = w * at_least_float32(self.norm.weight), w * at_least_float32(self.norm.bias)
-        return F.group_norm(at_least_float32(x), self.norm.num_groups, gamma, beta, self.norm.eps)
-
-    def _attention_weights(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weight (1, C, 3, 3) and bias (1,) of the two convolutions of equation 6."""
-        conv, pointwise, _ = self.attention
-        with without_autocast(x):
-            return then_pointwise(conv.weight, conv.bias, pointwise.weight.flatten(1), pointwise.bias)
-
-
-class _CrossedOnCPU(torch.autograd.Function):
-    """Equations 5-7; the backward pass reads the maps twice.
-
-    With G = A * dOut and S the gradient of X1 + X2 in equation 6, ``dX1 = G + S``, ``dX2 = cross(G) + S``,
-    ``dX = W1 * dX1 + W2 * dX2`` and ``dY = X * (dX1 + dX2) * W2 * (1 - W2)``: W2 is R or 0.
-    """
-
-    @staticmethod
-    def forward(
-        ctx, x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, threshold: float
-    ) -> torch.Tensor:
-        out, attention = _crossed(x, y, weight, bias, threshold)
-        ctx.save_for_backward(x, y, weight, attention)
-        ctx.threshold = threshold
-        return out
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, y, weight, attention = ctx.saved_tensors
-        sums, of_attention = empty_like(x), empty_like(attention)
-        for of_out, rows, of_rows, sum_, of_a in row_blocks(grad, x, y, sums, of_attention):
-            x1, x2 = _separated(rows, of_rows, ctx.threshold)
-            torch.add(x1, x2, out=sum_)
-            torch.sum(_cross(x1, x2) * of_out, dim=1, keepdim=True, out=of_a)
-        of_attention *= attention * (1 - attention)
-        of_sums, *of_layer = gradients(sums, weight, of_attention, (True, *ctx.needs_input_grad[2:4]))
-        of_x, of_y = empty_like(x), empty_like(y)
-        for of_out, a, of_sum, rows, y_rows, of_rows, of_y_rows in row_blocks(
-            grad, attention, of_sums, x, y, of_x, of_y
-        ):
-            w1, w2 = _gates(y_rows, ctx.threshold)
-            g = of_out * a
-            of_x1, of_x2 = g + of_sum, _roll(g) + of_sum
-            torch.addcmul(w1 * of_x1, w2, of_x2, out=of_rows)
-            torch.mul(of_x1.add_(of_x2).mul_(rows), torch.addcmul(w2, w2, w2, value=-1), out=of_y_rows)
-        return of_x, of_y, *of_layer, None
-
-
-def _crossed(
-    x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, threshold: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Out_S of equation 7 and A."""
-
-    def crossed(x: torch.Tensor, y: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
-        return _cross(*_separated(x, y, threshold)) * attention
-
-    attention = _attention(x, y, weight, bias, threshold)
-    return in_row_blocks(crossed, x, y, attention), attention
-
-
-def _attention(
-    x: torch.Tensor, y: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, threshold: float
-) -> torch.Tensor:
-    """A of equation 6."""
-    sums = in_row_blocks(lambda x, y: torch.add(*_separated(x, y, threshold)), x, y)
-    return torch.sigmoid(convolve(sums, weight, bias))
-
-
-def _separated(x: torch.Tensor, y: torch.Tensor, threshold: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """X1 and X2."""
-    w1, w2 = _gates(y, threshold)
-    return w1.to(x.dtype) * x, w2.to(x.dtype) * x
-
-
-def _gates(y: torch.Tensor, threshold: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """W1 and W2 by arithmetic, which a CPU does many times faster than choosing by a mask."""
-    r = torch.sigmoid(y)
-    informative = F.threshold(r.detach(), threshold, 0.0).sign()
-    w2 = torch.addcmul(r, r, informative, value=-1)
-    return w2 + informative, w2
-
-
-def _cross(x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-    """Cat[X11 + X22, X12 + X21]."""
-    return x1 + _roll(x2)
-
-
-def _roll(x: torch.Tensor) -> torch.Tensor:
-    """The halves of the channels exchanged."""
-    return torch.roll(x, x.shape[1] // 2, dims=1)
+        y = self.norm(x)  # (1)-(3)
+        r = torch.sigmoid(self.correlation_weights()[:, None, None] * y)  # (4), (5)
+        w1, w2 = self.gate(r)
+        x1, x2 = w1.to(x.dtype) * x, w2.to(x.dtype) * x
+        a = self.attention(x1 + x2)  # (6)
+        x11, x12 = x1.chunk(2, dim=1)
+        x21, x22 = x2.chunk(2, dim=1)
+        return torch.cat([(x11 + x22) * a, (x12 + x21) * a], dim=1)  # (7)

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from nnunet_sfma.networks.sfmanet.frequency_gating import ChannelPermutation, FrequencyGatingUnit
-from nnunet_sfma.networks.sfmanet.model import GatedSkip
+from nnunet_sfma.networks.sfmanet.gated_skip import GatedSkip
 
 
 def pointwise(conv: torch.nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
@@ -78,7 +78,7 @@ def test_frequency_path_starves_with_equation_13_to_the_letter():
 def test_rescaling_is_a_factor():
     unit = FrequencyGatingUnit(16)
     literal, x = copy.deepcopy(unit), torch.randn(2, 16, 5, 9)
-    literal.rescale = False
+    literal.weigh.rescale = False
     torch.testing.assert_close(unit(x), 32 * literal(x))
 
 

@@ -6,8 +6,8 @@ from itertools import compress
 import torch
 from torch.autograd.function import once_differentiable
 
-from nnunet_sfma.networks.layout import is_full_precision_on_cpu
-from nnunet_sfma.networks.recomputation import recomputed
+from nnunet_sfma.networks.accelerate.layout import is_full_precision_on_cpu
+from nnunet_sfma.networks.accelerate.recomputation import recomputed
 
 BLOCK = 1 << 17  # numbers of a map at a time, 512 KiB in float32: what the caches of a core hold
 

@@ -8,30 +8,16 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
 
-from nnunet_sfma.networks.layout import is_full_precision_on_cpu
+from nnunet_sfma.networks.accelerate.layout import is_full_precision_on_cpu
 
 NARROW = 3  # columns of a depthwise kernel
 
 
 class Convolution(nn.Conv2d):
-    """A convolution of stride 1 with zero padding that keeps the size, (B, C_in, H, W) to (B, C_out, H, W).
+    """Stands for ``nn.Conv2d`` of stride 1, odd kernel and the zero padding that keeps the size.
 
-    Args:
-        in_channels, out_channels: C_in and C_out.
-        kernel_size: (k, l) or k for (k, k), odd.
-        groups: as in ``nn.Conv2d``; C_in makes it depthwise.
-        bias: whether there is one.
+    Gives up: on a CPU the second derivative.
     """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int | tuple[int, int],
-        groups: int = 1,
-        bias: bool = True,
-    ):
-        super().__init__(in_channels, out_channels, kernel_size, padding="same", groups=groups, bias=bias)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Convolve (B, C_in, H, W)."""

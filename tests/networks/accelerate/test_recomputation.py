@@ -5,9 +5,9 @@ import copy
 import pytest
 import torch
 
-from nnunet_sfma.networks import SFMANet, recomputation
+from nnunet_sfma.networks import DANIE, SFMANet
+from nnunet_sfma.networks.accelerate import accelerate, checkpoint_activations, has_checkpointing, recomputation
 from nnunet_sfma.networks.sfmanet import AxialAttention
-from tests.reference.sfmanet import ReferenceSFMANet
 
 WIDTHS = [16, 32, 64]
 
@@ -37,9 +37,9 @@ def gradients(network: torch.nn.Module, x: torch.Tensor) -> dict[str, torch.Tens
 
 def prepared(checkpointing: bool) -> SFMANet:
     torch.manual_seed(0)
-    network = SFMANet(1, 2, features_per_stage=WIDTHS).double()
+    network = accelerate(SFMANet(1, 2, features_per_stage=WIDTHS).double())
     if checkpointing:
-        network.checkpoint_activations()
+        checkpoint_activations(network)
     return network
 
 
@@ -47,7 +47,7 @@ def prepared(checkpointing: bool) -> SFMANet:
 def test_recomputation_changes_neither_gradients_nor_statistics(checkpointing, monkeypatch):
     monkeypatch.setattr(recomputation, "LARGE", 0)
     network, x = prepared(checkpointing), torch.randn(2, 1, 24, 36, dtype=torch.double)
-    reference = ReferenceSFMANet(1, 2, features_per_stage=WIDTHS).double()
+    reference = SFMANet(1, 2, features_per_stage=WIDTHS).double()
     reference.load_state_dict(copy.deepcopy(network.state_dict()))
     found, expected = gradients(network, x), gradients(reference, x)
     for name, gradient in expected.items():
@@ -62,7 +62,7 @@ def test_large_maps_and_checkpointing_keep_less(monkeypatch):
     checkpointed = kept_bytes(prepared(checkpointing=True), x)  # these maps are small
     monkeypatch.setattr(recomputation, "LARGE", 0)
     large = kept_bytes(prepared(checkpointing=False), x)
-    unet = SFMANet(1, 2, features_per_stage=WIDTHS, sfgu=False, dmau=False, iem_stages=0).double()
+    unet = accelerate(SFMANet(1, 2, WIDTHS, sfgu=False, dmau=False, iem_stages=0).double())
     of_unet = kept_bytes(unet, x)
     assert large < 1.5 * of_unet < everything
     assert checkpointed < 0.7 * of_unet
@@ -71,6 +71,12 @@ def test_large_maps_and_checkpointing_keep_less(monkeypatch):
 @pytest.mark.parametrize("axis", ["column", "row"])
 def test_axial_attention_keeps_memory_in_proportion_to_the_pixels(axis):
     # with the attention weights kept, twice the side would take up to eight times the memory
-    unit = AxialAttention(8, axis)
+    unit = accelerate(AxialAttention(8, axis))
     small, large = (kept_bytes(unit, torch.randn(1, 8, side, side)) for side in (64, 128))
     assert large < 4.1 * small
+
+
+def test_networks_without_such_units_are_refused():
+    with pytest.raises(ValueError, match="SFMANet has no units whose activations can be computed again"):
+        checkpoint_activations(SFMANet(1, 2, WIDTHS))
+    assert not has_checkpointing(accelerate(DANIE(1, 2, (64, 64), features_per_stage=(32, 32, 32, 32))))

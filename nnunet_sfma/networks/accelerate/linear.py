@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nnunet_sfma.networks.layout import is_full_precision_on_cpu
+from nnunet_sfma.networks.accelerate.layout import is_full_precision_on_cpu
 
 
 class Linear(nn.Linear):
@@ -21,13 +21,3 @@ class Linear(nn.Linear):
         pixels = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
         result = F.conv2d(pixels, self.weight[:, :, None, None], self.bias)
         return result.permute(0, 2, 3, 1).reshape(*x.shape[:-1], self.out_features)
-
-
-def with_fast_linears(model: nn.Module) -> nn.Module:
-    """The same model with the same parameters, its linear layers computed by :class:`Linear`."""
-    for name, module in list(model.named_modules()):
-        if type(module) is nn.Linear:
-            fast = Linear(module.in_features, module.out_features, bias=module.bias is not None, device="meta")
-            fast.weight, fast.bias = module.weight, module.bias
-            model.set_submodule(name, fast)
-    return model
