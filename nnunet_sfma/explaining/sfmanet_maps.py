@@ -11,8 +11,8 @@ from nnunet_sfma.explaining.collecting import Calls
 from nnunet_sfma.networks.sfmanet import AxialAttention
 
 COLLECTED = re.compile(
-    r"skips\.\d+\.(sgu\.(gate|attention)|fgu\.weigh|dmau|dmau\.mix)"
-    r"|encoder\.iem\.\d+\.(column|row)_attention\.(query|key)"
+    r"skips\.\d+\.(sgu(\.(gate|attention))?|fgu(\.weigh)?|dmau|dmau\.mix)"
+    r"|encoder\.iem\.\d+\.(column|row)_attention(\.(query|key))?"
 )
 
 

@@ -319,7 +319,7 @@ def test_sfmanet_gates(models):
     network = network_for(models, SFMANET)
     calls = run(network, SFMANET)
     unit = network.skips[0].sgu
-    gate, attention = sfmanet_maps.informative_gate(unit, calls, 0), sfmanet_maps.spatial_attention(unit, calls, 0)
+    gate, attention = sfmanet_maps.informative_gate(calls, 0), sfmanet_maps.spatial_attention(calls, 0)
     for values in (gate, attention):
         assert values.shape == (64, 64) and 0 <= values.min() < values.max() <= 1
     (call,) = calls["skips.0.sgu"]
@@ -334,7 +334,7 @@ def test_sfmanet_frequency_weights(models):
     network = network_for(models, SFMANET)
     unit = network.skips[0].fgu
     calls = run(network, SFMANET)
-    weights = sfmanet_maps.frequency_weights(unit, calls, 0)
+    weights = sfmanet_maps.frequency_weights(calls, 0)
     assert weights.mean().item() == pytest.approx(1, abs=1e-5) and weights.min() > 0
     (call,) = calls["skips.0.fgu"]
     with torch.no_grad():

@@ -16,7 +16,8 @@ from nnunet_sfma.networks.danie.convolutions import ConvBlock, ConvNormGelu
 from nnunet_sfma.networks.danie.joint_preservation import FUSIONS, ConcatenationWithResidual, EnhancedSum
 from nnunet_sfma.networks.danie.model import PredictionHeads
 from nnunet_sfma.networks.sfmanet.dual_axis import StripConvolution
-from nnunet_sfma.networks.sfmanet.model import DoubleConvolution, GatedSkip
+from nnunet_sfma.networks.sfmanet.gated_skip import GatedSkip
+from nnunet_sfma.networks.sfmanet.unet import DoubleConvolution
 from tests.networks.probing import randomised
 from tests.reference import danie_equations, sfmanet_equations
 
