@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import torch
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 from nnunet_sfma.networks.accelerate.convolution import convolve, gradients
+from nnunet_sfma.networks.accelerate.fused_attention import attend
 from nnunet_sfma.networks.accelerate.layout import is_full_precision_on_cpu
 from nnunet_sfma.networks.sfmanet.axial_attention import AxialAttention
 
@@ -42,7 +42,7 @@ class FastAxialAttention(AxialAttention):
     def _along_rows(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         parts = convolve(x, weight, bias).split(_widths(x), dim=1)
         q, k, v = (part.permute(0, 2, 3, 1).contiguous() for part in parts)
-        return F.scaled_dot_product_attention(q, k, v, scale=self.scale).permute(0, 3, 1, 2)
+        return attend(q, k, v, self.scale).permute(0, 3, 1, 2)
 
 
 class _FewLinesAtATime(torch.autograd.Function):

@@ -75,7 +75,7 @@ def test_skip_without_dmau_is_the_sum_of_both_gates():
 def test_thresholds_and_alphas_of_the_paper(threshold, alpha):
     net = SFMANet(1, 1, [32, 64], sgu_threshold=threshold, fgu_alpha=alpha).eval()
     assert net(torch.randn(1, 1, 8, 12)).isfinite().all()
-    assert net.skips[0].sgu.threshold == threshold
+    assert net.skips[0].sgu.gate.threshold == threshold
     assert net.skips[0].fgu.squeeze_high.in_channels == alpha * 32
 
 
@@ -87,7 +87,7 @@ def test_refused_configurations(config, rule):
 
 def test_defaults_are_those_of_the_reading():
     gated = SFMANet(1, 1, [16, 32]).skips[0]
-    assert (gated.sgu.threshold, gated.fgu.rescale, len(gated.init)) == (0.5, True, 1)
+    assert (gated.sgu.gate.threshold, gated.fgu.rescale, len(gated.init)) == (0.5, True, 1)
     assert gated.fgu.squeeze_high.weight.shape[:2] == (4, 8)
     assert gated.fgu.group_conv.groups == 4
 
