@@ -1,6 +1,7 @@
 """Random weights and inputs for a module, its counterpart in the reference, and what is given to its parts."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -26,6 +27,12 @@ def counterpart(reference: nn.Module, module: nn.Module, dtype: torch.dtype = to
     reference = reference.to(dtype).train(module.training)
     reference.load_state_dict(module.state_dict())
     return reference
+
+
+def by_equations(equations: Callable, module: nn.Module, *inputs: torch.Tensor, **arguments) -> torch.Tensor:
+    """What equations of tests/reference make of a module's weights and of inputs, in float64."""
+    weights = {name: value.double().numpy() for name, value in module.state_dict().items()}
+    return torch.from_numpy(equations(weights, *(x.detach().double().numpy() for x in inputs), **arguments))
 
 
 def given_to(part: nn.Module, whole: nn.Module, *inputs: torch.Tensor) -> torch.Tensor:

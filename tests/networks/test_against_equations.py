@@ -1,4 +1,4 @@
-"""Every unit, and both networks, against the papers' equations in NumPy."""
+"""Every unit, and both networks, against the papers' equations in NumPy; the units' gradients against differences."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.func import functional_call
 
 from nnunet_sfma.networks import danie, sfmanet
 from nnunet_sfma.networks.danie.convolutions import ConvBlock, ConvNormGelu
@@ -80,9 +81,10 @@ def fgu(channels: int = 16, **switches) -> Case:
     return Case(partial(sfmanet.FrequencyGatingUnit, channels, **switches), equations, [channels])
 
 
-def axial(axis: str, **switches) -> Case:
-    equations = partial(sfmanet_equations.axial_attention, axis=axis, **switches)
-    return Case(partial(sfmanet.AxialAttention, 16, axis), equations, [16])
+def axial(axis: str, scaled: bool = True, factor: bool = False) -> Case:
+    kind = "scaled" if scaled else "unscaled"
+    equations = partial(sfmanet_equations.axial_attention, axis=axis, kind=kind, factor=factor)
+    return Case(partial(sfmanet.AxialAttention, 16, axis, scaled, factor), equations, [16])
 
 
 def iem(channels: int = 8, **switches) -> Case:
@@ -111,6 +113,12 @@ SFMANET_UNITS = {
     "SGU": sgu(),
     "SGU, threshold 0.2": sgu(threshold=0.2),
     "SGU, threshold 0.8": sgu(threshold=0.8),
+    "SGU, sum over a group": sgu(weight="group_sum"),
+    "SGU, sum over all channels": sgu(weight="channel_sum"),
+    "SGU, gamma alone": sgu(beta=False),
+    "SGU, as its ancestor": sgu(64, weight="channel_sum", beta=False),
+    "SGU, disjoint gate": sgu(gate="disjoint"),
+    "SGU, disjoint gate, threshold 0.2": sgu(gate="disjoint", threshold=0.2, weight="group_sum"),
     "SGU, one group": sgu(6),
     "SGU, sixteen groups": sgu(64),
     "FGU": fgu(),
@@ -124,7 +132,13 @@ SFMANET_UNITS = {
     "DMAU, two strips": dmau((3, 5)),
     "CAA": axial("column"),
     "RAA": axial("row"),
+    "CAA, unscaled": axial("column", scaled=False),
+    "RAA, as its ancestor": axial("row", scaled=False, factor=True),
+    "CAA, with a factor": axial("column", factor=True),
     "IEM": iem(),
+    "IEM, unscaled": iem(attention="unscaled"),
+    "IEM, identity": iem(attention="identity"),
+    "IEM, with factors": iem(attention_factor=True),
     "IEM, cost-matched": iem(fuse_kernel=3, pointwise=False),
     "IEM, grouped": iem(fuse_groups=4),
     "skip": skip(),
@@ -195,6 +209,8 @@ DANIE_UNITS = {
     "HAP block, no spatial attention": hap_block(spatial_attention=False),
     "HAP block, spatial first": hap_block(attention_order="spatial_channel"),
     "HAP block, fixed calibration": hap_block(dynamic_calibration=False),
+    "HAP block, no calibration map": hap_block(calibration_map=False),
+    "HAP block, no calibration": hap_block(calibration_map=False, dynamic_calibration=False),
     "HAP": hap(2),
     "ES": es(),
     "ES, scaled": es(0.3),
@@ -222,6 +238,39 @@ UNITS = SFMANET_UNITS | DANIE_UNITS
 @pytest.mark.parametrize("name", UNITS)
 def test_units(name: str, size: tuple[int, int]):
     check(UNITS[name], 2, size)
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_gradients_of_units(name: str):
+    """Once and twice, along three random directions of all inputs and parameters together."""
+    case = UNITS[name]
+    module = Called(case, randomised(case.module()).double().eval())
+    inputs, parameters = case.inputs(1, (3, 4)), dict(module.named_parameters())
+    tensors = [tensor.detach() for tensor in (*inputs, *parameters.values())]
+    directions = [torch.randn(3, *tensor.shape, dtype=torch.float64) for tensor in tensors]
+
+    def outputs(steps: torch.Tensor) -> torch.Tensor:
+        moved = [tensor + torch.tensordot(steps, d, 1) for tensor, d in zip(tensors, directions, strict=True)]
+        replaced = dict(zip(parameters, moved[len(inputs) :], strict=True))
+        out = functional_call(module, replaced, tuple(moved[: len(inputs)]))
+        maps = [out] if isinstance(out, torch.Tensor) else out
+        # some numbers of each map, since all would cancel
+        return torch.stack([y.flatten()[:: 1 + y.numel() // 5].sum() for y in maps])
+
+    steps = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(outputs, steps)
+    assert torch.autograd.gradgradcheck(outputs, steps)
+
+
+class Called(nn.Module):
+    """A case's module as one that is called with its inputs."""
+
+    def __init__(self, case: Case, module: nn.Module):
+        super().__init__()
+        self.case, self.module = case, module
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        return self.case.call(self.module, *inputs)
 
 
 def whole_sfmanet(sgu: dict | None = None, fgu: dict | None = None, iem: dict | None = None, **switches) -> Case:
@@ -253,8 +302,12 @@ NETWORKS = {
     "SFMANet, separable start": whole_sfmanet(init_pointwise=True),
     "SFMANet, cost-matched": whole_sfmanet(iem={"fuse_kernel": 3, "pointwise": False}, iem_stages=0),
     "SFMANet, other thresholds": whole_sfmanet(sgu={"threshold": 0.8}, fgu={"rescale": False, "groups": 2}),
+    "SFMANet, other weights": whole_sfmanet(sgu={"weight": "channel_sum", "beta": False, "gate": "disjoint"}),
+    "SFMANet, other attention": whole_sfmanet(iem={"attention": "unscaled", "attention_factor": True}),
+    "SFMANet, no attention": whole_sfmanet(iem={"attention": "identity"}),
     "U-Net": whole_sfmanet(sfgu=False, dmau=False, iem_stages=0),
     "DANIE, hierarchical": hierarchical_danie(),
+    "DANIE, no calibration map": hierarchical_danie(calibration_map=False),
     "DANIE, spatial first": hierarchical_danie(attention_order="spatial_channel", dynamic_calibration=False),
 }
 

@@ -1,11 +1,7 @@
-"""SFMANet and DANIE written out from the papers' equations: what the package's faster modules have to agree with.
+"""The papers' equations in NumPy: what the networks' units have to agree with.
 
-Every module has the package's name, constructor arguments, parameters and buffers, so that the weights of one are those
-of the other. The equations are numbered as in the papers; the readings and remedies are those of the package's
-docstrings. The modules run in float32 and float64 and know nothing of half precision.
+They are written from the papers and not from the package's modules, in explicit loops and without PyTorch, so that no
+mistake in a layer, a layout or a broadcast stands on both sides. The equations are numbered as in the papers; where
+these leave something open, the readings are those that the package's docstrings tell. Weights are told by the names
+that checkpoints have for them.
 """
-
-from tests.reference.danie import ReferenceDANIE
-from tests.reference.sfmanet import ReferenceSFMANet
-
-__all__ = ["ReferenceDANIE", "ReferenceSFMANet"]

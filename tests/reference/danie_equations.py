@@ -81,24 +81,36 @@ def hierarchical_stream(
     return features
 
 
+def correlations(weights: Weights, s: np.ndarray, scale: float | None = None) -> np.ndarray:
+    """Equation 6: w_ij of each image, normalised over the sources i."""
+    w = []
+    for rows in s.reshape(*s.shape[:2], -1):
+        products = np.array([[s_i @ s_j for s_j in rows] for s_i in rows])
+        w.append(softmax(products * (1 if scale is None else scale), axis=0))
+    return np.array(w)
+
+
 def enhanced_self_attention(weights: Weights, s: np.ndarray, scale: float | None = None) -> np.ndarray:
     """ES, equations 6-7, with S_i under the sum of equation 7."""
     out = np.empty_like(s)
     channels = s.shape[1]
-    for image in range(len(s)):
+    for image, w in enumerate(correlations(weights, s, scale)):
         rows = s[image].reshape(channels, -1)
-        products = np.array([[rows[i] @ rows[j] for j in range(channels)] for i in range(channels)])
-        w = softmax(products * (1 if scale is None else scale), axis=0)  # over the sources i
         mixed = np.array([sum(w[i, j] * rows[i] for i in range(channels)) for j in range(channels)])
         out[image] = weights["gain"] * mixed.reshape(s.shape[1:]) + s[image]
     return out
 
 
-def enhanced_hierarchical_attention(weights: Weights, h: np.ndarray) -> np.ndarray:
-    """EH, equations 8-9."""
+def global_context(weights: Weights, h: np.ndarray) -> np.ndarray:
+    """A_g of equation 8, (B, C)."""
     positions = h.reshape(*h.shape[:2], -1)
     scores = convolution(h, part(weights, "context")).reshape(len(h), -1)
-    a_g = np.einsum("bn,bcn->bc", softmax(scores, axis=1), positions)
+    return np.einsum("bn,bcn->bc", softmax(scores, axis=1), positions)
+
+
+def enhanced_hierarchical_attention(weights: Weights, h: np.ndarray) -> np.ndarray:
+    """EH, equations 8-9."""
+    a_g = global_context(weights, h)
     hidden = gelu(layer_norm(linear(a_g, part(weights, "integrate.0")), part(weights, "integrate.1")))
     return sigmoid(linear(hidden, part(weights, "integrate.3")))[:, :, None, None] * h
 

@@ -60,7 +60,7 @@ class SelfAttentionalPerception(nn.Module):
             "features_only": True,
             "out_indices": (1, 2, 3, 4),
         }
-        self.maxvit = _split_norm_act(timm.create_model(**self.settings))
+        self.maxvit = _out_of_place(_split_norm_act(timm.create_model(**self.settings)))
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Map (B, input_channels, H, W) to four features, (B, C_1, H/4, W/4) to (B, C_4, H/32, W/32)."""
@@ -146,6 +146,14 @@ def _difference(name: str, expected: torch.Tensor | None, stored: object) -> str
     if name.endswith("relative_position_bias_table"):
         fits = stored.ndim == expected.ndim and stored.shape[0] == expected.shape[0]
     return None if fits else f"its {name} has the shape {tuple(stored.shape)}, not {tuple(expected.shape)}"
+
+
+def _out_of_place(model: nn.Module) -> nn.Module:
+    """Let no activation overwrite what a hook of the layer before it has seen; timm's few are of single positions."""
+    for module in model.modules():
+        if getattr(module, "inplace", False):
+            module.inplace = False
+    return model
 
 
 def _split_norm_act(model: nn.Module) -> nn.Module:

@@ -1,16 +1,12 @@
-"""The remedies that EH needs; test_against_reference.py holds it against equations 8-9."""
+"""The remedies that EH needs; test_against_equations.py holds it against equations 8-9."""
 
 import pytest
 import torch
 from torch import nn
 
 from nnunet_sfma.networks.danie.enhancing_hierarchical_attention import EnhancingHierarchicalAttention
-from tests.networks.probing import counterpart, given_to, inputs, randomised
-from tests.reference import danie
-
-
-def reference(unit: EnhancingHierarchicalAttention) -> danie.EnhancingHierarchicalAttention:
-    return counterpart(danie.EnhancingHierarchicalAttention(unit.context.in_channels), unit)
+from tests.networks.probing import by_equations, given_to, inputs, randomised
+from tests.reference.danie_equations import global_context
 
 
 def context(unit: EnhancingHierarchicalAttention, h: torch.Tensor) -> torch.Tensor:
@@ -20,7 +16,7 @@ def context(unit: EnhancingHierarchicalAttention, h: torch.Tensor) -> torch.Tens
 def test_context_is_an_average_of_the_positions():
     # Not a sum, which a softmax over the one channel would give.
     unit, h = randomised(EnhancingHierarchicalAttention(16).double()), inputs(2, 16, 4, 7)
-    torch.testing.assert_close(context(unit, h), reference(unit).global_context(h))
+    torch.testing.assert_close(context(unit, h), by_equations(global_context, unit, h))
     constant = h[:, :, :1, :1].expand_as(h)
     torch.testing.assert_close(context(unit, constant), constant[:, :, 0, 0])
 
@@ -68,7 +64,7 @@ def test_half_precision_does_not_reach_the_sum_over_positions(dtype):
         unit.context.weight[0, 3] = 1.0  # the score is a channel, which half precision does not change
     with torch.autocast("cpu", dtype=dtype):
         seen, out = context(unit, h), unit(h)
-    expected = reference(unit).global_context(h.double())[0]
+    expected = by_equations(global_context, unit, h)[0]
     assert seen.dtype == torch.float32
     torch.testing.assert_close(seen[0].double(), expected, rtol=1e-5, atol=1e-6)
     assert out.dtype == dtype

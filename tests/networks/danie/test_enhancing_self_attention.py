@@ -1,4 +1,4 @@
-"""The remedies that ES needs; test_against_reference.py holds it against equations 6-7."""
+"""The remedies that ES needs; test_against_equations.py holds it against equations 6-7."""
 
 import math
 
@@ -7,12 +7,17 @@ import torch
 from torch import nn
 
 from nnunet_sfma.networks.danie.enhancing_self_attention import EnhancingSelfAttention
-from tests.networks.probing import counterpart, inputs
-from tests.reference import danie
+from tests.networks.probing import by_equations, inputs
+from tests.reference.danie_equations import correlations, enhanced_self_attention
 
 
-def reference(unit: EnhancingSelfAttention) -> danie.EnhancingSelfAttention:
-    return counterpart(danie.EnhancingSelfAttention(unit.scale), unit)
+def expected_weights(unit: EnhancingSelfAttention, s: torch.Tensor) -> torch.Tensor:
+    """The source in the rows."""
+    return by_equations(correlations, unit, s, scale=unit.scale)
+
+
+def expected_output(unit: EnhancingSelfAttention, s: torch.Tensor) -> torch.Tensor:
+    return by_equations(enhanced_self_attention, unit, s, scale=unit.scale)
 
 
 def with_gain(gain: float, scale: float | None = None) -> EnhancingSelfAttention:
@@ -25,7 +30,7 @@ def with_gain(gain: float, scale: float | None = None) -> EnhancingSelfAttention
 def test_each_target_has_weights_that_sum_to_one(scale):
     unit, s = EnhancingSelfAttention(scale), 0.5 * inputs(2, 6, 3, 5)
     w = unit.weights(s)
-    torch.testing.assert_close(w, reference(unit).weights(s).mT)
+    torch.testing.assert_close(w, expected_weights(unit, s).mT)
     torch.testing.assert_close(w.sum(2), torch.ones(2, 6, dtype=torch.float64))
     assert (w.sum(1) - 1).abs().max() > 0.05
 
@@ -48,7 +53,7 @@ def test_starts_as_the_identity():
 def test_gain_learns_from_the_start():
     unit, s, seed = EnhancingSelfAttention().double(), 0.5 * inputs(2, 6, 3, 5), inputs(2, 6, 3, 5)
     (unit(s) * seed).sum().backward()
-    expected = ((reference(with_gain(1.0))(s) - s) * seed).sum()
+    expected = ((expected_output(with_gain(1.0), s) - s) * seed).sum()
     assert expected.abs() > 1
     torch.testing.assert_close(unit.gain.grad, expected)
 
@@ -69,7 +74,7 @@ def loud(dtype: torch.dtype) -> torch.Tensor:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_does_not_reach_the_products(dtype, scale):
     unit, s = with_gain(1.0, scale), loud(dtype)
-    expected = reference(unit).weights(s.double())[0].T
+    expected = expected_weights(unit, s)[0].T
     if scale is None:
         assert 0.05 < expected.max(1).values.mean() < 0.95, "neither uniform nor a single source: nothing is tested"
     with torch.autocast("cpu", dtype=dtype):
@@ -77,7 +82,7 @@ def test_half_precision_does_not_reach_the_products(dtype, scale):
     assert (w.dtype, out.dtype) == (torch.float32, dtype)
     torch.testing.assert_close(w[0].double(), expected, rtol=1e-5, atol=1e-7)
     eps = torch.finfo(dtype).eps
-    torch.testing.assert_close(out.double(), reference(unit)(s.double()), rtol=eps, atol=eps)
+    torch.testing.assert_close(out.double(), expected_output(unit, s), rtol=eps, atol=eps)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

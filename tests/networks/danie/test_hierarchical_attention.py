@@ -1,4 +1,4 @@
-"""The remedies that HAP needs; test_against_reference.py holds it against equations 2-5."""
+"""The remedies that HAP needs; test_against_equations.py holds it against equations 2-5."""
 
 import pytest
 import torch

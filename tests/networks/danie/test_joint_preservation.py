@@ -1,4 +1,4 @@
-"""How JP and the fusions of Table 7 are put together; test_against_reference.py holds them against equations 10-11."""
+"""How JP and the fusions of Table 7 are put together; test_against_equations.py holds them against equations 10-11."""
 
 import pytest
 import torch

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from nnunet_sfma.networks.danie import DANIE, EnhancingSelfAttention, HierarchicalAttentionBlock
 from nnunet_sfma.networks.danie.joint_preservation import FUSIONS
 from tests.networks.contract import NetworkContract
-from tests.networks.probing import counterpart
-from tests.reference import danie as reference
+from tests.networks.probing import by_equations
+from tests.reference.danie_equations import prediction
 
 S = {"backbone": "maxvit_tiny_tf_224", "features_per_stage": (64, 128, 256, 512)}
 L = {"backbone": "maxvit_small_tf_224", "features_per_stage": (96, 192, 384, 768)}
@@ -270,8 +270,8 @@ def test_logits_are_the_sum_of_four_raised_predictions():
     net.joint_preservation.register_forward_hook(lambda _, given, out: maps.extend(out))
     y = net(x)
     assert len(maps) == len(net.heads.seg_layers) == 4
-    heads = counterpart(reference.PredictionHeads((32, 32, 64, 64), 2), net.heads)
-    torch.testing.assert_close(y.double(), heads([j.double() for j in maps], (64, 96)), rtol=1e-4, atol=1e-5)
+    expected = by_equations(lambda weights, *maps: prediction(weights, maps, (64, 96)), net.heads, *maps)
+    torch.testing.assert_close(y.double(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_biases_of_the_heads_add_up():
