@@ -52,7 +52,7 @@ BLOCKS = {
     "cpu": (
         {"precisions": ("fp32", "bf16"), "layouts": ("eager", "channels_last")},
         {"modes": ("inference",), "sides": (512,)},
-        {"modes": ("training",), "batches": (16,), "networks": ("sfmanet", "reference-sfmanet", UNET), "runs": 1},
+        {"modes": ("training",), "batches": (16,), "networks": ("sfmanet", "plain-sfmanet", UNET), "runs": 1},
     ),
     "cuda": ({"batches": (16, 1), "sides": (256, 512), "precisions": ("bf16", "fp16", "fp32"), "layouts": LAYOUTS},),
 }

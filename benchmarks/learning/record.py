@@ -59,13 +59,14 @@ def excerpt(evaluation: dict) -> dict:
 
 
 def network_cost(evaluation: dict) -> dict:
-    """Parameters, and multiply-adds of one patch, of the network that an evaluation is of."""
+    """Parameters, and multiply-adds of one patch as they are computed, of the network that an evaluation is of."""
     dataset, model = evaluation["dataset"], evaluation["model"]
     shape = (len(dataset["channels"]), *model["patch_size"])
     with torch.device("meta"):
         network = build_network(model["architecture"], shape[0], len(dataset["classes"]) + 1)
     cost = measure_cost(network, shape)
-    return {"parameters": cost.parameters, "multiply_adds": cost.conv_macs + cost.matmul_macs, "patch": list(shape)}
+    computed = cost.accelerated_conv_macs + cost.matmul_macs
+    return {"parameters": cost.parameters, "multiply_adds": computed, "patch": list(shape)}
 
 
 def tests(evaluations: Sequence[dict], names: Sequence[str], metrics: Sequence[str]) -> list[dict]:

@@ -17,8 +17,9 @@ def count_cost(
         class_labels: the foreground classes or regions, each with its labels.
 
     Returns:
-        ``input``: (channels, *patch_size); ``parameters``, ``conv_macs`` and ``matmul_macs`` as
-        :class:`nnunet_sfma.networks.cost.Cost` has them. None for a network that cannot be built here.
+        ``input``: (channels, *patch_size); ``parameters``, ``conv_macs``, ``matmul_macs`` and
+        ``accelerated_conv_macs`` as :class:`nnunet_sfma.networks.cost.Cost` has them. None for a network that cannot
+        be built here.
     """
     import torch
 
@@ -37,6 +38,7 @@ def count_cost(
         "parameters": cost.parameters,
         "conv_macs": cost.conv_macs,
         "matmul_macs": cost.matmul_macs,
+        "accelerated_conv_macs": cost.accelerated_conv_macs,
     }
 
 

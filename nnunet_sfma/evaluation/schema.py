@@ -56,7 +56,10 @@ STATISTIC = _object(
     }
 )
 STATISTICS = _object(others=STATISTIC)
-COST = _object({"input": _array(SIDE, 3, 4), "parameters": COUNT, "conv_macs": COUNT, "matmul_macs": COUNT})
+COST = _object(
+    {"input": _array(SIDE, 3, 4), "parameters": COUNT, "conv_macs": COUNT, "matmul_macs": COUNT},
+    {"accelerated_conv_macs": COUNT},
+)
 MODEL = _object(
     {
         "trainer": MAYBE_TEXT,

@@ -21,6 +21,7 @@ class CostRow:
     """One preset: parameters in millions, multiply-adds in billions (1e9) and what the paper prints, if anything.
 
     A network that belongs to a data set's plan has no cost of its own: None.
+    ``accelerated_conv_gmacs`` is what is left of conv_gmacs where the network is accelerated, as in training.
     ``difference_percent`` is that of conv_gmacs to the published figure, where both count the same. ``remark`` says why
     they differ, as far as anybody knows.
     """
@@ -31,6 +32,7 @@ class CostRow:
     parameters_millions: float | None
     conv_gmacs: float | None
     matmul_gmacs: float | None
+    accelerated_conv_gmacs: float | None
     published_parameters_millions: float | None
     published_flops_billions: float | None
     difference_percent: float | None
@@ -114,6 +116,7 @@ def _row(preset: Preset, cost: "Cost | None") -> CostRow:
         parameters_millions=cost and cost.parameters / 1e6,
         conv_gmacs=cost and cost.conv_macs / 1e9,
         matmul_gmacs=cost and cost.matmul_macs / 1e9,
+        accelerated_conv_gmacs=cost and cost.accelerated_conv_macs / 1e9,
         published_parameters_millions=published.get("parameters_millions"),
         published_flops_billions=flops,
         difference_percent=100 * (cost.conv_macs / 1e9 / flops - 1) if comparable else None,
@@ -128,9 +131,9 @@ def _format_rows(heading: str, rows: list[CostRow]) -> str:
         f"{HEADINGS[heading]}, counted for {channels} x {height} x {width} and "
         f"{table['classes']} {'class' if table['classes'] == 1 else 'classes'}:",
         "",
-        "| preset | parameters (M) | published (M) | conv (GMAC) | matmul (GMAC) | published FLOPs (G) "
-        "| difference | what it is |",
-        "|---|---:|---:|---:|---:|---:|---:|---|",
+        "| preset | parameters (M) | published (M) | conv (GMAC) | matmul (GMAC) "
+        "| accelerated conv (GMAC) | published FLOPs (G) | difference | what it is |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---|",
     ]
     remarks = list(dict.fromkeys(row.remark for row in rows if row.remark))
     for row in rows:
@@ -138,8 +141,8 @@ def _format_rows(heading: str, rows: list[CostRow]) -> str:
         difference = "" if row.difference_percent is None else f"{round(row.difference_percent, 1) + 0.0:+} %{mark}"
         lines.append(
             f"| {row.preset} | {_number(row.parameters_millions)} | {_number(row.published_parameters_millions)} "
-            f"| {_number(row.conv_gmacs)} | {_number(row.matmul_gmacs)} | {_number(row.published_flops_billions)} "
-            f"| {difference} | {row.description} |"
+            f"| {_number(row.conv_gmacs)} | {_number(row.matmul_gmacs)} | {_number(row.accelerated_conv_gmacs)} "
+            f"| {_number(row.published_flops_billions)} | {difference} | {row.description} |"
         )
     notes = []
     if left_out := _left_out(rows):

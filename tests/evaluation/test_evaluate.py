@@ -583,11 +583,13 @@ def test_the_network_is_counted_unless_it_is_a_strangers(folders, tmp_path):
     # two encoder stages, the transposed convolution, the decoder stage, three outputs
     weights = (9 * 1 * 4, 9 * 4 * 8, 4 * 8 * 4, 9 * 8 * 4, 4 * 3)
     positions = (16 * 16, 8 * 8, 8 * 8, 16 * 16, 16 * 16)
+    conv = sum(weight * times for weight, times in zip(weights, positions, strict=True))
     assert cost == {
         "input": [1, 16, 16],
         "parameters": sum(weights) + 4 + 8 + 4 + 4 + 3,
-        "conv_macs": sum(weight * times for weight, times in zip(weights, positions, strict=True)),
+        "conv_macs": conv,
         "matmul_macs": 0,
+        "accelerated_conv_macs": conv,
     }
     assert with_network(folders, UNET, arguments, ("conv_op",), previous_stage="3d_lowres") is None
     one_position = {

@@ -75,6 +75,7 @@ def test_cost_is_the_one_that_was_stored(tmp_path):
     assert row["Input"] == "1 × 256 × 256"
     assert float(row["Parameters (M)"]) == 31.234567
     assert float(row["conv (GMAC)"]) + float(row["matmul (GMAC)"]) == pytest.approx(68.64)
+    assert "an earlier version counted it as conv: evaluate again" in (tmp_path / "report.html").read_text()
 
 
 def test_cells_that_a_spreadsheet_would_compute_are_text(tmp_path):
