@@ -18,6 +18,7 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.networks.accelerate import accelerate
 from nnunet_sfma.trainers.complete_plans import build_network
 
 GB = 2**30
@@ -78,6 +79,8 @@ def estimate_memory(plans: dict, configuration: str, dataset_json: dict) -> Memo
     block = manager.get_configuration(configuration).configuration
     with torch.device("meta"):
         network = build_network(block["architecture"], channels, outputs).train()
+        if block["training"].get("accelerate", True):
+            accelerate(network)
     weights = sum(parameter.nbytes for parameter in network.parameters())
     training = block["training"]
     state = STATE_PER_PARAMETER[training["optimizer"]] + bool(training["optimizer_kwargs"].get("amsgrad"))

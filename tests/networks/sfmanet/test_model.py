@@ -87,7 +87,7 @@ def test_refused_configurations(config, rule):
 
 def test_defaults_are_those_of_the_reading():
     gated = SFMANet(1, 1, [16, 32]).skips[0]
-    assert (gated.sgu.gate.threshold, gated.fgu.rescale, len(gated.init)) == (0.5, True, 1)
+    assert (gated.sgu.gate.threshold, gated.fgu.weigh.rescale, len(gated.init)) == (0.5, True, 1)
     assert gated.fgu.squeeze_high.weight.shape[:2] == (4, 8)
     assert gated.fgu.group_conv.groups == 4
 
