@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 
+from nnunet_sfma.networks.accelerate import accelerate
 from nnunet_sfma.presets import load_preset
 from nnunet_sfma.trainers.complete_plans import build_network
 
@@ -32,7 +33,7 @@ def test_sfmanet_is_one_graph_per_patch_size():
     block = load_preset("sfmanet").architecture
     block["arch_kwargs"] |= {"features_per_stage": [32, 64], "iem_stages": 1}
     with torch.no_grad():
-        assert graphs(build_network(block, 1, 2), 64, 64, 96) == [1, 1, 2]
+        assert graphs(accelerate(build_network(block, 1, 2)), 64, 64, 96) == [1, 1, 2]
 
 
 class Item(nn.Module):

@@ -8,6 +8,7 @@ from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from nnunet_sfma.networks.accelerate import accelerate
 from nnunet_sfma.presets import load_preset
 from nnunet_sfma.trainers.complete_plans import build_network, fit_to_patch
 from tests.cuda_path.fake_cuda import on_fake_cuda, train_once
@@ -103,7 +104,7 @@ def problem(network: nn.Module, dtype: torch.dtype | None, layout: torch.memory_
 def small_network(preset: str) -> nn.Module:
     block = fit_to_patch(load_preset(preset).architecture, [SIDE, SIDE])
     block["arch_kwargs"] |= SMALLER[block["network_class_name"].rpartition(".")[2]]
-    return build_network(block, CHANNELS, CLASSES)
+    return accelerate(build_network(block, CHANNELS, CLASSES))
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from nnunet_sfma.cli import main
+from nnunet_sfma.networks.accelerate import accelerate
 from nnunet_sfma.planning.memory import GB, MemoryEstimate, estimate_memory, kept_bytes
 from nnunet_sfma.presets import load_preset
 from nnunet_sfma.trainers.complete_plans import build_network, fit_to_patch
@@ -43,7 +44,7 @@ def test_what_is_kept_is_counted_once_and_without_parameters():
 
 @pytest.mark.parametrize("preset", ["sfmanet-narrow", "danie-narrow"])
 def test_as_much_is_kept_as_with_real_tensors(preset):
-    network = build_network(fit_to_patch(load_preset(preset).architecture, [64, 64]), 1, 2).train()
+    network = accelerate(build_network(fit_to_patch(load_preset(preset).architecture, [64, 64]), 1, 2)).train()
     storages = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
