@@ -89,11 +89,10 @@ class NetworkContract:
         with torch.autocast(device, dtype=dtype), torch.no_grad():
             assert net.eval()(x).isfinite().all()
 
+    @pytest.mark.usefixtures("without_onednn")
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_half_precision_autocast_on_cpu_is_finite(self, dtype):
-        # PyTorch's oneDNN never returns from a long depthwise strip of few channels on some processors
-        with torch.backends.mkldnn.flags(enabled=False):
-            self._train_step_under_autocast("cpu", dtype)
+        self._train_step_under_autocast("cpu", dtype)
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="float16 autocast on CUDA needs a CUDA device")
     def test_float16_autocast_on_cuda_is_finite(self):

@@ -75,6 +75,7 @@ def test_a_pixel_reaches_ten_positions_to_each_side_and_no_further(size):
     assert torch.equal(changed, expected)
 
 
+@pytest.mark.usefixtures("without_onednn")
 def test_float16_is_clamped_where_the_product_has_no_room():
     unit = DualAxisMultiScaleAttentionUnit(8)
     x_in, x, out_s, out_c = 1000 * torch.randn(4, 1, 8, 6, 9)
@@ -86,6 +87,7 @@ def test_float16_is_clamped_where_the_product_has_no_room():
     torch.testing.assert_close(half.float(), exact.clamp(-65504, 65504), rtol=0.05, atol=2000.0)
 
 
+@pytest.mark.usefixtures("without_onednn")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, None], ids=["bfloat16", "float32"])
 def test_other_types_are_not_clamped(dtype):
     unit, maps = DualAxisMultiScaleAttentionUnit(8), 1000 * torch.randn(4, 1, 8, 6, 9)

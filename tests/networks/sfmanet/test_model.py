@@ -151,6 +151,7 @@ def loud_network(width: int, scale: float) -> tuple[SFMANet, torch.Tensor]:
     return net, x
 
 
+@pytest.mark.usefixtures("without_onednn")
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("width, scale", [(16, 500.0), (16, 1000.0), (64, 500.0), (64, 1000.0)])
 def test_float16_survives_the_product_of_equation_20(width, scale, training):
