@@ -8,6 +8,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.sentences import first_few, shortened
+from nnunet_sfma.trainers.listed_networks import argument_defaults
 from nnunet_sfma.trainers.recipe import Recipe
 
 Changes = dict[str, tuple]
@@ -78,8 +79,16 @@ def _settings(plans: dict, configuration: str) -> dict:
     settings = dict(PlansManager(plans).get_configuration(configuration).configuration)
     if "training" in settings:
         settings["training"] = {**DEFAULTS, **settings["training"]}
+    if "architecture" in settings:
+        settings["architecture"] = _with_defaults(settings["architecture"])
     settings |= {key: plans.get(key) for key in OF_ALL_CONFIGURATIONS}
     return {key: value for key, value in settings.items() if key not in UNIMPORTANT}
+
+
+def _with_defaults(architecture: dict) -> dict:
+    """An ``architecture`` block with the arguments that plans of before did not name yet."""
+    arguments = {**argument_defaults(architecture["network_class_name"]), **architecture["arch_kwargs"]}
+    return {**architecture, "arch_kwargs": arguments}
 
 
 def _flat(settings: Mapping, prefix: str = "") -> dict:

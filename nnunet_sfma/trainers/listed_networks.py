@@ -55,6 +55,15 @@ def check_architecture(architecture: dict) -> None:
     inspect.signature(network).bind(input_channels=1, num_classes=1, **arguments)
 
 
+def argument_defaults(name: str) -> dict[str, Any]:
+    """Return what a network takes for the arguments that a block leaves out; nothing of one that is not listed."""
+    try:
+        parameters = inspect.signature(_network_class(name)).parameters.values()
+    except ValueError:
+        return {}
+    return {each.name: each.default for each in parameters if each.default is not each.empty}
+
+
 def _network_class(name: Any) -> type[nn.Module]:
     if isinstance(name, str) and name in _listed_here():
         module, _, leaf = name.rpartition(".")

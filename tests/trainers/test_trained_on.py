@@ -274,6 +274,18 @@ def test_another_network_or_optimiser_is_refused_before_the_training(fold, setti
         main(judging(*MODEL)[0])
 
 
+def test_switch_that_plans_of_before_did_not_name_is_at_its_default(fold):
+    change_checkpoints(fold, lambda content: settings_of(content)["architecture"]["arch_kwargs"].pop("sgu_gate"))
+    plan("training.num_epochs=3", "architecture.sgu_gate=disjoint")
+    with pytest.raises(UserError, match="architecture.arch_kwargs.sgu_gate: kept then, disjoint now"):
+        train(continue_training=True)
+    plan("training.num_epochs=2")
+    main(judging(*MODEL)[0])
+    plan("training.num_epochs=3")
+    train(continue_training=True)
+    assert read_checkpoint(fold / FINAL)["current_epoch"] == 3
+
+
 @pytest.mark.parametrize("checkpoints", [True, False], ids=["by checkpoints", "by the model's folder alone"])
 def test_plans_replaced_under_folds_of_nnunets_own_trainer_start_nothing(workspace, fold, checkpoints):
     as_nnunets_own(fold)
