@@ -32,10 +32,9 @@ def _widths(narrow: bool) -> tuple[int, ...]:
 
 
 def _axial_attention(side: int, narrow: bool) -> nn.Module:
-    from nnunet_sfma.networks.accelerate import accelerate
     from nnunet_sfma.networks.sfmanet import AxialAttention
 
-    return accelerate(nn.Sequential(AxialAttention(64, "column"), AxialAttention(64, "row")))
+    return _accelerated(nn.Sequential(AxialAttention(64, "column"), AxialAttention(64, "row")))
 
 
 def _plain_sfmanet(side: int, narrow: bool, **switches) -> nn.Module:

@@ -3,7 +3,6 @@
 import torch
 
 from nnunet_sfma.networks.accelerate.recomputation import recomputed, recomputed_if_large
-from nnunet_sfma.networks.half_precision import at_least_float32, saturate
 from nnunet_sfma.networks.sfmanet.gated_skip import GatedSkip
 
 
@@ -24,7 +23,4 @@ class FastGatedSkip(GatedSkip):
 
     def _gated(self, x_in: torch.Tensor) -> torch.Tensor:
         x = self.init(x_in)
-        out_s, out_c = recomputed_if_large(self.sgu, x), recomputed_if_large(self.fgu, x)
-        if self.dmau is None:
-            return saturate(at_least_float32(out_s) + at_least_float32(out_c), out_c.dtype)
-        return self.dmau(x_in, x, out_s, out_c)
+        return self._combined(x_in, x, recomputed_if_large(self.sgu, x), recomputed_if_large(self.fgu, x))

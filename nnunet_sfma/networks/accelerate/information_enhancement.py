@@ -25,16 +25,11 @@ class FastInformationEnhancementModule(InformationEnhancementModule):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, C, H, W) to the same shape."""
-        return recomputed(self._enhanced, x) if self.checkpointing else self._enhanced(x)
-
-    def _enhanced(self, x: torch.Tensor) -> torch.Tensor:
-        fused = self._fused(x)
-        return fused + self.row_attention(self.column_attention(fused))
+        return recomputed(super().forward, x) if self.checkpointing else super().forward(x)
 
     def _fused(self, x: torch.Tensor) -> torch.Tensor:
-        """Equations 21 and 22 and the fusion."""
         if not self._merging_pays(x):
-            return recomputed_if_large(self._fused_concatenation, x)
+            return recomputed_if_large(super()._fused, x)
         with without_autocast(x):
             weights, bias = self._merged()
         first = convolve(x, weights[0], bias)
@@ -42,10 +37,6 @@ class FastInformationEnhancementModule(InformationEnhancementModule):
         for (depthwise, _), weight in zip(self.branches, weights[1:], strict=True):
             fused += recomputed_if_large(lambda x, d=depthwise, w=weight: convolve(d(x), w), x)
         return saturate(fused, first.dtype)
-
-    def _fused_concatenation(self, x: torch.Tensor) -> torch.Tensor:
-        concatenated = torch.cat([x, *(branch(x) for branch in self.branches)], dim=1)
-        return self.fuse(self.shuffle(concatenated))
 
     def _merging_pays(self, x: torch.Tensor) -> bool:
         """Whether the 1x1 convolutions of the branches can enter the fusion's, and that saves multiplications."""

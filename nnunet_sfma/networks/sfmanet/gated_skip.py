@@ -34,7 +34,9 @@ class GatedSkip(nn.Module):
 
     def forward(self, x_in: torch.Tensor) -> torch.Tensor:
         x = self.init(x_in)
-        out_s, out_c = self.sgu(x), self.fgu(x)
+        return self._combined(x_in, x, self.sgu(x), self.fgu(x))
+
+    def _combined(self, x_in: torch.Tensor, x: torch.Tensor, out_s: torch.Tensor, out_c: torch.Tensor) -> torch.Tensor:
         if self.dmau is None:
             return saturate(at_least_float32(out_s) + at_least_float32(out_c), out_c.dtype)
         return self.dmau(x_in, x, out_s, out_c)

@@ -72,9 +72,13 @@ class InformationEnhancementModule(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map (B, C, H, W) to the same shape."""
-        concatenated = torch.cat([x, *(branch(x) for branch in self.branches)], dim=1)  # (21), (22)
-        fused = self.fuse(self.shuffle(concatenated))
+        fused = self._fused(x)
         return fused + self.row_attention(self.column_attention(fused))  # (23)
+
+    def _fused(self, x: torch.Tensor) -> torch.Tensor:
+        """F, the sources of equation 22 shuffled and fused."""
+        concatenated = torch.cat([x, *(branch(x) for branch in self.branches)], dim=1)  # (21), (22)
+        return self.fuse(self.shuffle(concatenated))
 
 
 def _branch(channels: int, kernel: int, pointwise: bool) -> nn.Sequential:
