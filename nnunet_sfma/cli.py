@@ -610,7 +610,7 @@ def _add_networks(commands) -> None:
     parser.add_argument(
         "--departures",
         nargs="?",
-        const="",
+        const=True,
         metavar="PRESET",
         help="where networks and recipes depart from the papers and what they decide; of one preset, or all",
     )
@@ -630,7 +630,7 @@ def _networks(args: argparse.Namespace) -> None:
 def _departures(args: argparse.Namespace) -> None:
     from nnunet_sfma.planning import departures
 
-    found = departures.shown(args.departures or None)
+    found = departures.shown(None if args.departures is True else args.departures)
     print(departures.to_json(found) if args.json else departures.format_departures(found))
 
 
