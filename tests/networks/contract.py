@@ -156,7 +156,7 @@ class NetworkContract:
     def test_compiles_to_one_graph(self):
         self._compare_with_compiled("aot_eager")
 
-    @pytest.mark.slow
+    @pytest.mark.release
     def test_compiles_with_inductor(self):
         self._compare_with_compiled("inductor")
 
