@@ -38,6 +38,7 @@ def module(monkeypatch: pytest.MonkeyPatch):
     return importlib.import_module
 
 
+@pytest.mark.slow
 def test_study_trains_compares_and_goes_on(workspace: Workspace, tmp_path: Path):
     cases = [f"case_{number}" for number in range(6)]
     folds = [{"train": cases[:3], "val": cases[3:]}, {"train": cases[3:], "val": cases[:3]}]
@@ -62,6 +63,7 @@ def test_study_trains_compares_and_goes_on(workspace: Workspace, tmp_path: Path)
     assert "Dice" in (tmp_path / "hippocampus_networks" / "summary.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_release_from_the_download_to_the_evaluation(workspace: Workspace, tmp_path: Path):
     source = build_glas(tmp_path)
     start("end_to_end", "glas", str(source), "--epochs", "1", "--iterations", "1", "-o", str(tmp_path))
@@ -74,6 +76,7 @@ def test_a_release_from_the_download_to_the_evaluation(workspace: Workspace, tmp
     assert result["iterations"] == 1 and result["training_cases"] > 0
 
 
+@pytest.mark.slow
 def test_a_papers_data_set_with_one_command(workspace: Workspace, tmp_path: Path):
     source = build_isles(tmp_path, n=10, size=(3, 12, 6))
     trial = ("--narrow", "--models", "unet", "--device", "cpu", "-o", str(tmp_path))

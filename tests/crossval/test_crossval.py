@@ -42,6 +42,7 @@ def epochs_started(workspace, fold: int) -> list[int]:
     return [int(number) for log in logs for number in re.findall(r": Epoch (\d+) *$", log.read_text(), re.MULTILINE)]
 
 
+@pytest.mark.slow
 def test_killed_twice_ends_like_an_undisturbed_one(two_folds, start, capsys):
     driver = start(*CROSSVAL)
     output = driver.communicate()[0]

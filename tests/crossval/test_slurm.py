@@ -67,6 +67,7 @@ def long_folds(workspace: Workspace, plan) -> Workspace:
         wait_for(lambda: not queue(), 60)
 
 
+@pytest.mark.slow
 @needs_slurm
 def test_requeued_tasks_resume_and_the_last_job_brings_all_together(long_folds, capsys):
     """Fold 0 is requeued by the administrator, fold 1 gets the signal that announces its time limit."""
