@@ -209,8 +209,21 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
                 f"{self.output_folder} cannot be validated with these plans ({describe(self.changes)}): restore them, "
                 f"or raise training.num_epochs and continue the fold with --c."
             )
-        with self._alone():
+        with self._alone(), self._unwrapped():
             super().perform_actual_validation(save_probabilities)
+
+    @contextmanager
+    def _unwrapped(self) -> Iterator[None]:
+        """Let each rank predict by itself: the wrapper of several GPUs hands buffers to all before a forward pass.
+
+        A rank without cases has none, and the others would wait for it.
+        """
+        network = self.network
+        self.network = network.module if isinstance(network, DistributedDataParallel) else network
+        try:
+            yield
+        finally:
+            self.network = network
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
