@@ -18,6 +18,12 @@ def first_few(names: Sequence[str], most: int = 5) -> str:
     return ", ".join([*names[:most], "..."] if len(names) > most else names)
 
 
+def as_clause(error: Exception) -> str:
+    """The sentence of an error, to stand within another one."""
+    text = str(error).rstrip(".")
+    return text[:1].lower() + text[1:]
+
+
 def shortened(text: str, most: int = 160) -> str:
     """A text that may quote a whole file, in one line of at most ``most`` characters.
 

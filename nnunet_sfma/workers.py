@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -37,11 +37,12 @@ def in_parallel(
         yield from bar
 
 
-def few_ahead(function: Callable[..., Result], jobs: Sequence[tuple], processes: int) -> Generator[Result, None, None]:
+def few_ahead(function: Callable[..., Result], jobs: Iterable[tuple], processes: int) -> Generator[Result, None, None]:
     """Yield ``function(*job)`` for all jobs, in their order, with no more results waiting than there are processes.
 
     Args:
-        function, jobs: as of :func:`in_parallel`.
+        function: as of :func:`in_parallel`.
+        jobs: its arguments; of an iterator, no more are taken than are wanted.
         processes: 0 computes in this process.
 
     Raises:
@@ -51,7 +52,7 @@ def few_ahead(function: Callable[..., Result], jobs: Sequence[tuple], processes:
 
 
 def _parallel(
-    function: Callable[..., Result], jobs: Sequence[tuple], processes: int, ahead: int
+    function: Callable[..., Result], jobs: Iterable[tuple], processes: int, ahead: int
 ) -> Generator[Result, None, None]:
     """With at most so many jobs ``ahead`` of the one whose result is yielded."""
     # A UserError is a SystemExit: it would end a worker of multiprocessing.Pool, and the pool would wait for ever.

@@ -100,9 +100,11 @@ def remember(prediction: Prediction, is_finished: bool = False) -> None:
     Raises:
         UserError: if it cannot be written.
     """
-    # a prediction is of the images as they were when it began, whatever became of them since
-    images = _read(prediction.record).get("images") if is_finished and prediction.record.is_file() else None
-    about = {**_describe(prediction), "finished": is_finished, "images": images or _images(prediction)}
+    then = _read(prediction.record).get("images", {}) if prediction.record.is_file() else {}
+    # a prediction is of the images as they were when it began, whatever became of them since; one whose image is gone
+    # may be there still when another image of that name comes
+    images = then if is_finished and then else {**then, **_images(prediction)}
+    about = {**_describe(prediction), "finished": is_finished, "images": images}
     replace_text(prediction.record, json.dumps(about, indent=2) + "\n")
 
 

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     Raises:
         UserError: if the model, a fold, the images or the device are not there, the model cannot be loaded, a
-            prediction cannot be written, or an image cannot be predicted; the others are predicted by then.
+            prediction cannot be written, or a case cannot be predicted; the others are predicted by then.
     """
     args = _parser().parse_args(argv)
     if not 0 <= args.part_id < args.num_parts:
@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if predictor.unusable:
         unusable = "; ".join(predictor.unusable[:MOST_TO_NAME])
         more = "; ..." if len(predictor.unusable) > MOST_TO_NAME else ""
-        raise UserError(f"Not predicted: {unusable}{more}: repair the file, or move the case away.")
+        raise UserError(f"Not predicted: {unusable}{more}: repair these, or move the cases away.")
 
 
 def _refuse_no_images(folder: Path, ending: str) -> None:

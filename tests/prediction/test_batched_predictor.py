@@ -1,8 +1,11 @@
 """The batched predictor against nnU-Net's: the same logits, with less memory as well."""
 
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 import torch
 from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -109,6 +112,48 @@ def test_lack_of_memory_for_one_image_is_told(predictor_of: Callable[[nn.Module]
         predictor_of(OutOfMemory(most_images=0)).predict_logits_from_preprocessed_data(torch.randn(1, 3, 40, 32))
 
 
+class OfValues(nn.Conv2d):
+    """Its output depends on the voxels by a function that is not finite everywhere."""
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]):
+        super().__init__(1, 2, 1)
+        self.function = function
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return super().forward(self.function(images))
+
+
+@pytest.mark.parametrize(
+    ("function", "left_out", "processes"), [(torch.log1p, "dark", 0), (torch.exp, "bright", 1)], ids=["nan", "infinite"]
+)
+def test_case_whose_logits_are_no_numbers_is_left_out(
+    predictor_of: Callable[[nn.Module], BatchedPredictor],
+    tmp_path: Path,
+    function: Callable[[torch.Tensor], torch.Tensor],
+    left_out: str,
+    processes: int,
+):
+    """Of normalised images with one voxel far from the others: the first is NaN, the second too large for float16."""
+    for case, (most, one) in {"bright": (1, 2), "dark": (2, 1), "plain": (1, 1)}.items():
+        voxels = np.full((1, 40, 32), most, np.float32)
+        voxels[0, 20, 16] = one
+        sitk.WriteImage(sitk.GetImageFromArray(voxels), str(tmp_path / f"{case}_0000.nii.gz"))
+    predictor, out = predictor_of(OfValues(function)), tmp_path / "out"
+    predictor.predict_from_files(
+        str(tmp_path),
+        str(out),
+        save_probabilities=True,
+        num_processes_preprocessing=0,
+        num_processes_segmentation_export=processes,
+    )
+    (why,) = predictor.unusable
+    assert why.startswith(f"{left_out} (the network's output is not a number: ")
+    others = {"bright", "dark", "plain"} - {left_out}
+    assert {path.name for path in out.glob("*.nii.gz")} == {f"{case}.nii.gz" for case in others}
+    assert {path.stem for path in out.glob("*.npz")} == others
+    assert {Path(path).name for path in predictor.outputs} == others
+
+
 def test_3d_configuration_is_predicted_by_nnunet(prepared: Workspace):
     torch.manual_seed(0)
     network, image = nn.Conv3d(1, 2, 3, padding=1), torch.randn(1, 6, 90, 50)
@@ -126,7 +171,7 @@ def predictor_of(prepared: Workspace) -> Callable[[nn.Module], BatchedPredictor]
 def _predictor(kind: type[nnUNetPredictor], network: nn.Module, workspace: Workspace, configuration: str):
     predictor = kind(device=torch.device("cpu"), allow_tqdm=False)
     plans = PlansManager(load_json(workspace.preprocessed / workspace.plain / "nnUNetPlans.json"))
-    labels = {"labels": {"background": 0, "lesion": 1}}
+    labels = {"labels": {"background": 0, "lesion": 1}, "file_ending": ".nii.gz"}
     axes = tuple(range(2 if configuration == "2d" else 3))
     configuration = plans.get_configuration(configuration)
     predictor.manual_initialization(network, plans, configuration, [network.state_dict()], labels, "", axes)

@@ -12,7 +12,7 @@ from nnunetv2.inference.predict_from_raw_data import predict_entry_point
 
 from nnunet_sfma.prediction.__main__ import main
 from tests.conftest import Workspace
-from tests.prediction.conftest import PLANS, SHAPES, TRAINER, images_of, model_of
+from tests.prediction.conftest import PLANS, SHAPES, TRAINER, copy_images, images_of, model_of
 
 MODEL = ["-d", "2", "-tr", TRAINER, "-p", PLANS, "-c", "2d", "-device", "cpu"]
 
@@ -63,6 +63,24 @@ def test_prediction_is_continued_and_probabilities_are_written(arguments: list[s
     main([*arguments, "-f", "1", "--save_probabilities"])
     probabilities = np.load(out / "larger.npz")["probabilities"]
     assert probabilities.shape[1:] == _read(out / "larger.nii.gz").shape
+
+
+@pytest.mark.parametrize("options", [[], ["--save_probabilities"]])
+def test_masks_of_an_earlier_run_do_not_outlive_a_prediction_that_fails(
+    trained: Workspace, arguments: list[str], tmp_path: Path, options: list[str]
+):
+    """Neither those of cases that cannot be predicted nor those that were not reached; others' files stay."""
+    images, out = copy_images(trained, tmp_path / "images"), tmp_path / "out"
+    main([*arguments, "--save_probabilities"])
+    np.savez(out / "smaller.npz", features=np.ones(3))
+    (out / "another.nii.gz").touch()
+    for path in images.glob("*_0001.nii.gz"):
+        path.write_bytes(b"")
+    with pytest.raises(SystemExit, match="^Not predicted: "):
+        main([*arguments, "-i", str(images), *options])
+    there = {path.name for path in out.iterdir()} - {"dataset.json", "plans.json", "predict_from_raw_data_args.json"}
+    by_others = set() if "--save_probabilities" in options else {"smaller.npz", "smaller.pkl"}
+    assert there == {"another.nii.gz", *by_others}
 
 
 def test_names_that_are_not_utf8_are_refused(arguments: list[str], tmp_path: Path):

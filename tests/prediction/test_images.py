@@ -87,6 +87,17 @@ def test_value_that_is_not_finite_is_named_and_the_others_are_predicted(
     assert masks(tmp_path / "out")["larger"].any()
 
 
+def test_image_that_normalisation_ruins_is_named_and_the_others_are_predicted(trained, tmp_path, command):
+    """Of values that are too large to be added."""
+    path = copy_images(trained, tmp_path / "images") / f"{BROKEN}.nii.gz"
+    image = sitk.ReadImage(str(path))
+    sitk.WriteImage(image * 0 + 3e38, str(path))
+    with pytest.raises(SystemExit, match=r"^Not predicted: larger \(.* NaN or infinite voxels in channel 1.*\): rep"):
+        main(command)
+    found = masks(tmp_path / "out")
+    assert found.keys() == OTHERS and all(mask.any() for mask in found.values())
+
+
 def test_predict_names_the_image(trained, tmp_path, monkeypatch, command, capsys: pytest.CaptureFixture):
     use_model(trained, tmp_path, monkeypatch, ".mha", "SimpleITKIO")
     broken = tmp_path / "images" / f"{BROKEN}.mha"

@@ -1,6 +1,7 @@
 """What a folder of predictions remembers: every file of the images, and nothing that leads out of the folder."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,20 @@ def test_image_that_was_changed_while_it_was_predicted_is_predicted_again(predic
     path = prediction.images / "larger_0001.nii.gz"
     path.write_bytes(path.read_bytes())
     remember(prediction, is_finished=True)
+    prepare(prediction, overwrite=False)
+    assert there(prediction) == {*SHAPES} - {"larger"}
+
+
+def test_image_that_comes_back_as_another_is_predicted_again(prediction: Prediction):
+    """After a run without it, which finished."""
+    away = {path: path.read_bytes() for path in prediction.images.glob("larger_*")}
+    for path in away:
+        path.unlink()
+    without = replace(prediction, cases=tuple(case for case in prediction.cases if case != "larger"))
+    prepare(without, overwrite=False)
+    remember(without, is_finished=True)
+    for path, content in away.items():
+        path.write_bytes(content)
     prepare(prediction, overwrite=False)
     assert there(prediction) == {*SHAPES} - {"larger"}
 
