@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from nnunet_sfma.devices import refuse_missing_device
 from nnunet_sfma.files import replace_text
 
 
@@ -17,7 +18,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def set_up(args: argparse.Namespace) -> torch.device:
-    """The device, with PyTorch set as nnU-Net sets it."""
+    """The device, with PyTorch set as nnU-Net sets it.
+
+    Raises:
+        UserError: if there is none of that kind.
+    """
+    refuse_missing_device(args.device, "--device")
     if args.threads:
         torch.set_num_threads(args.threads)
     torch.backends.cudnn.benchmark = True

@@ -6,6 +6,7 @@ from pathlib import Path
 from time import monotonic
 
 from nnunet_sfma.demo.commands import print_and_run
+from nnunet_sfma.devices import refuse_missing_device
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.json_files import read_json
 from nnunet_sfma.nnunet_folders import VARIABLES
@@ -92,9 +93,10 @@ def run_demo(folder: Path, device: str | None) -> None:
         device: "cpu" or "cuda"; None takes CUDA if there is one.
 
     Raises:
-        UserError: if the folder cannot be written or a command fails.
+        UserError: if there is no such device, the folder cannot be written or a command fails.
     """
     start = monotonic()
+    refuse_missing_device(device or "cpu")
     folders = DemoFolders(folder.resolve())
     _create(folders)
     for command in _commands(folders, device or _best_device()):

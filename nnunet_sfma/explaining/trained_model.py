@@ -8,6 +8,7 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
 
+from nnunet_sfma.devices import refuse_missing_device
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.networks.accelerate import restore_plain
 from nnunet_sfma.nnunet_files import read_dataset_json, read_plans
@@ -34,8 +35,7 @@ def load_predictor(model: Path, fold: int | str, checkpoint: str, device: str) -
     path = model / f"fold_{fold}" / checkpoint
     if not path.is_file():
         raise UserError(f"{path} does not exist: train that fold to its end, or choose what it has with -f and -chk.")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UserError("There is no CUDA device that torch can use: leave out -device, or give -device cpu.")
+    refuse_missing_device(device)
     read_plans(model / "plans.json")
     read_dataset_json(model / "dataset.json")
     try:

@@ -9,6 +9,7 @@ from nnunet_sfma.trainers.nnUNetTrainerDANIE_L import nnUNetTrainerDANIE_L
 from nnunet_sfma.trainers.nnUNetTrainerDANIE_S import nnUNetTrainerDANIE_S
 from nnunet_sfma.trainers.nnUNetTrainerPeer import nnUNetTrainerPeer
 from nnunet_sfma.trainers.nnUNetTrainerSFMANet import nnUNetTrainerSFMANet
+from nnunet_sfma.trainers.typed_prediction import refuse_missing_device_of_prediction
 from nnunet_sfma.trainers.typed_training import refuse_missing_plans
 
 __all__ = [
@@ -26,4 +27,6 @@ def __getattr__(name: str):
     raise AttributeError(name)
 
 
-refuse_missing_plans()  # nnU-Net imports this module before it reads them
+# nnU-Net imports this module before it reads plans, and before it moves a network to its device
+refuse_missing_plans()
+refuse_missing_device_of_prediction()

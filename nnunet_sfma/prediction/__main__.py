@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from nnunetv2.utilities.file_path_utilities import get_output_folder
 
+from nnunet_sfma.devices import refuse_missing_device
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.file_names import refuse_unreadable_names
 from nnunet_sfma.nnunet_folders import dataset_name, make_writable_folder, nnunet_folder
@@ -121,8 +122,7 @@ def _fold(text: str) -> int | str:
 
 def _device(name: str) -> torch.device:
     """The device, with as many threads of PyTorch as nnU-Net gives it, or as OMP_NUM_THREADS says on a CPU."""
-    if not {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}[name]():
-        raise UserError(f"There is no device '{name}' that torch can use: give another one with -device.")
+    refuse_missing_device(name)
     if name == "cpu":
         torch.set_num_threads(wanted_threads() or os.cpu_count())
     elif name == "cuda":

@@ -17,6 +17,13 @@ def small(monkeypatch):
     )
 
 
+def test_missing_device_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UserError, match="There is no CUDA device here"):
+        main(["demo", "-o", str(tmp_path / "demo"), "-device", "cuda"])
+    assert not (tmp_path / "demo").exists()
+
+
 def test_demo_runs_the_users_commands_and_does_not_repeat_them(small, tmp_path, capsys):
     folder = tmp_path / "demo"
     main(["demo", "-o", str(folder), "-device", "cpu"])

@@ -105,10 +105,17 @@ def test_errors_are_one_sentence(trained: Workspace, arguments: list[str], tmp_p
         main([*arguments, "-f", "0", "all"])
     with pytest.raises(SystemExit, match="has no checkpoint_x.pth of fold 0"):
         main([*arguments, "-chk", "checkpoint_x.pth"])
-    if not torch.cuda.is_available():
-        with pytest.raises(SystemExit, match="There is no device 'cuda' that torch can use"):
-            main([*arguments, "-device", "cuda"])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", [main, predict_entry_point])
+def test_missing_device_is_one_sentence(command, arguments: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("torch.set_num_threads", lambda number: None)
+    monkeypatch.setattr("torch.set_num_interop_threads", lambda number: None)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("sys.argv", ["nnUNetv2_predict", *arguments, "-device", "cuda"])
+    with pytest.raises(SystemExit, match=r"^There is no CUDA device here that torch can use: give -device cpu\.$"):
+        command()
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", None])
