@@ -129,3 +129,12 @@ def test_gradients_of_a_depthwise_convolution_count_twice_the_convolution(run):
     image = torch.randn(1, 8, 16, 16, requires_grad=True)
     count = roofline.count(lambda: convolution(image).sum().backward())
     assert count.multiply_adds == 3 * 9 * 8 * 16 * 16
+
+
+def test_commits_are_compared_step_by_step(run):
+    arguments = ("--networks", "unet", "--modes", "inference", "--sides", "32", "--runs", "2")
+    result = run("commits", str(BENCHMARKS.parent), *arguments)
+    (cell,) = result["cells"]
+    assert cell["ratio"]["runs"] == cell["seconds"]["before"]["runs"] == cell["seconds"]["now"]["runs"] == 2
+    assert cell["memory_ratio"] == cell["peak_memory_bytes"]["now"] / cell["peak_memory_bytes"]["before"] > 0
+    assert result["commits"]["before"] == result["commits"]["now"]
