@@ -628,7 +628,7 @@ def _networks(args: argparse.Namespace) -> None:
 
 
 def _departures(args: argparse.Namespace) -> None:
-    from nnunet_sfma.planning import departures
+    from nnunet_sfma import departures
 
     found = departures.shown(None if args.departures is True else args.departures)
     print(departures.to_json(found) if args.json else departures.format_departures(found))

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from nnunet_sfma.cli import main
+from nnunet_sfma.departures import entries
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.published import tables_for
 from nnunet_sfma.explaining.case import find_case
 from nnunet_sfma.planning.cost_table import CostRow, cost_rows, format_table
-from nnunet_sfma.planning.departures import entries
 from nnunet_sfma.presets import load_preset, preset_names
 from tests.conftest import Workspace, plan_and_preprocess
 from tests.dataset_conversion.releases import build_isles

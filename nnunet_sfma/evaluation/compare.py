@@ -4,13 +4,13 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
+from nnunet_sfma.departures import Departure, departures_of_evaluation
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.fewer_cases import cases_behind, over_different_cases, what_is_missing
 from nnunet_sfma.evaluation.protocol import OURS, has_folds, spread_over
 from nnunet_sfma.evaluation.published import Column, Table, published_releases, tables_for
 from nnunet_sfma.evaluation.significance import PairedTest, labels, paired_tests, refuse_incomparable
 from nnunet_sfma.evaluation.statistics import MEAN
-from nnunet_sfma.planning.departures import Departure, departures_of_evaluation
 
 TESTED = ("dice", "hd95")
 """What is tested where neither the user nor a table names metrics."""

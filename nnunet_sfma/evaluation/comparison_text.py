@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
+from nnunet_sfma.departures import title
 from nnunet_sfma.evaluation.compare import BesidePublished, Comparison, Spread
 from nnunet_sfma.evaluation.fewer_cases import NOTE, fewer
 from nnunet_sfma.evaluation.published import Column, Row
 from nnunet_sfma.evaluation.significance import PairedTest
-from nnunet_sfma.planning.departures import title
 
 
 def format_comparison(comparison: Comparison) -> str:

@@ -79,7 +79,7 @@ def make_plans(
     Raises:
         UserError: if something is missing, unknown, or does not fit together; nothing is written then.
     """
-    from nnunet_sfma.planning.departures import counted, departures_of
+    from nnunet_sfma.departures import counted, departures_of
     from nnunet_sfma.planning.memory import describe, estimate_memory
     from nnunet_sfma.planning.slice_axis import plan_along
     from nnunet_sfma.trained_models import left_behind

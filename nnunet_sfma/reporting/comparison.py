@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from nnunet_sfma.departures import title
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.compare import BesidePublished, Comparison, Spread, compare
 from nnunet_sfma.evaluation.comparison_text import how_tested
 from nnunet_sfma.evaluation.published import Column as PublishedColumn
 from nnunet_sfma.evaluation.significance import labels
 from nnunet_sfma.evaluation.statistics import MEAN
-from nnunet_sfma.planning.departures import title
 from nnunet_sfma.reporting.models import MEAN_TITLE, Model
 from nnunet_sfma.reporting.tables import MEAN_PARTS, Column, Table, decimals, interval, mean_over, p_value, words
 

@@ -6,10 +6,10 @@ import json
 import pytest
 
 from nnunet_sfma.cli import main
+from nnunet_sfma.departures import departures_of_preset, entries, load_departures
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.networks.danie import DANIE
 from nnunet_sfma.networks.sfmanet import SFMANet
-from nnunet_sfma.planning.departures import departures_of_preset, entries, load_departures
 from nnunet_sfma.presets import load_preset, preset_names
 from tests.conftest import Workspace
 

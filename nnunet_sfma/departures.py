@@ -82,7 +82,7 @@ def load_departures() -> dict:
     Raises:
         ValueError: if the file does not fit the schema.
     """
-    text = files("nnunet_sfma.planning").joinpath("departures.json").read_text(encoding="utf-8")
+    text = files("nnunet_sfma").joinpath("departures.json").read_text(encoding="utf-8")
     content = json.loads(text)
     if not valid(content, SCHEMA):
         raise ValueError("departures.json does not fit its schema")
