@@ -7,6 +7,7 @@ from itertools import combinations
 import torch
 from nnunetv2.utilities.helpers import empty_cache
 
+from nnunet_sfma.devices import is_out_of_memory
 from nnunet_sfma.prediction.checked_predictor import CheckedPredictor
 
 
@@ -22,7 +23,7 @@ class BatchedPredictor(CheckedPredictor):
     make cuDNN look for its fastest convolutions anew for every case.
 
     Attributes:
-        pixels_at_once: of all images in a batch at most; halved when the memory of a CUDA device does not suffice.
+        pixels_at_once: of all images in a batch at most; halved when the device's memory does not suffice.
     """
 
     # On the CPU, SFMANet gains up to one image of 256 x 256 or four of 112 x 112; larger batches leave the caches. On
@@ -54,11 +55,27 @@ class BatchedPredictor(CheckedPredictor):
         mirrorings = self._mirrorings()
         start = 0
         while start < len(slicers):
-            number = min(self._images_at_once() // len(mirrorings), len(slicers) - start)
-            end = start + _power_of_two(number)
-            patches = torch.stack([data[slicer] for slicer in slicers[start:end]]).to(self.device)
-            yield from self._predict_with_mirrored(patches, mirrorings).to(data.device).unsqueeze(1)
-            start = end
+            number = _power_of_two(min(self._images_at_once() // len(mirrorings), len(slicers) - start))
+            predictions = self._predict_batch(data, slicers[start : start + number], mirrorings)
+            if predictions is not None:
+                yield from predictions.unsqueeze(1)
+                start += number
+
+    def _predict_batch(
+        self, data: torch.Tensor, slicers: Sequence[tuple], mirrorings: Sequence[tuple[int, ...]]
+    ) -> torch.Tensor | None:
+        """Predictions (B, K, H, W) of B patches; None if memory did not suffice, and halves what is tried next."""
+        at_once = min(self._images_at_once(), len(slicers) * len(mirrorings))
+        try:
+            patches = torch.stack([data[slicer] for slicer in slicers]).to(self.device)
+            return self._predict_with_mirrored(patches, mirrorings).to(data.device)
+        except RuntimeError as error:
+            if at_once == 1 or not is_out_of_memory(error):
+                raise
+        # only here, with the exception, are the tensors of the failed pass gone
+        empty_cache(self.device)
+        self.pixels_at_once = at_once // 2 * math.prod(self.configuration_manager.patch_size)
+        return None
 
     def _mirrorings(self) -> list[tuple[int, ...]]:
         """The axes that each copy of a batch is mirrored along, in nnU-Net's order; the first is not mirrored."""
@@ -75,17 +92,8 @@ class BatchedPredictor(CheckedPredictor):
         return prediction
 
     def _forward(self, images: torch.Tensor) -> torch.Tensor:
-        """The network's logits, (B, C, H, W) to (B, K, H, W), with as many images at a time as memory allows."""
-        while True:
-            at_once = min(self._images_at_once(), len(images))
-            try:
-                return torch.cat([self.network(some) for some in images.split(at_once)])
-            except torch.cuda.OutOfMemoryError:
-                if at_once == 1:
-                    raise
-            # only here, with the exception, are the tensors of the failed pass gone
-            empty_cache(self.device)
-            self.pixels_at_once = at_once // 2 * images[0, 0].numel()
+        """The network's logits, (B, C, H, W) to (B, K, H, W)."""
+        return torch.cat([self.network(some) for some in images.split(self._images_at_once())])
 
     def _images_at_once(self) -> int:
         return _power_of_two(self.pixels_at_once // math.prod(self.configuration_manager.patch_size))

@@ -19,7 +19,7 @@ from torch import nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
-from nnunet_sfma.devices import refuse_missing_device
+from nnunet_sfma.devices import is_out_of_memory, refuse_missing_device
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.fold_cases import preprocessed_cases, refuse_unusable_folds
 from nnunet_sfma.made_for import refuse_data_of_other_plans
@@ -27,6 +27,7 @@ from nnunet_sfma.networks.accelerate import accelerate, checkpoint_activations, 
 from nnunet_sfma.nnunet_folders import make_writable_folder, nnunet_folder
 from nnunet_sfma.preprocessed_age import REFERENCES, preprocess_again
 from nnunet_sfma.raw_agreement import compare_with_raw
+from nnunet_sfma.sentences import first_line
 from nnunet_sfma.split_record import refuse_test_cases
 from nnunet_sfma.threads import wanted_threads
 from nnunet_sfma.trainers.changed_plans import (
@@ -408,29 +409,45 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
             ``loss`` and the counts ``tp_hard``, ``fp_hard``, ``fn_hard`` per class.
 
         Raises:
-            UserError: if the loss or the gradient is not finite, the GPU's memory does not suffice, or the checkpoint
-                cannot be written.
+            UserError: if the loss or the gradient is not finite, the memory does not suffice, or the checkpoint cannot
+                be written.
         """
         data = batch["data"].to(self.device, non_blocking=True)
         target = batch["target"].to(self.device, non_blocking=True)
         self.optimizer.zero_grad(set_to_none=True)
-        try:
+        with self._told_what_memory_lacks():
             with self._autocast():
                 output = self.network(data)
                 loss = self.loss(output, target)
             loss_value = loss.detach().cpu().numpy()
             self._refuse_not_finite("loss", loss_value, batch["keys"])
             self._backward_and_step(loss, batch["keys"])
-        except torch.cuda.OutOfMemoryError as error:
-            raise UserError(
-                f"The GPU's memory does not suffice for batch size {self.configuration_manager.batch_size} and patch "
-                f"{self.configuration_manager.patch_size}: make a plan with nnunet-sfma plan --set batch_size=N and a "
-                f"smaller N."
-            ) from error
         self.epoch_outputs.append({"loss": loss_value, **hard_counts(output.detach(), target, self.label_manager)})
         if time.monotonic() - self.latest_written > self.seconds_between_checkpoints:
             self._save_within_epoch()
         return self.epoch_outputs[-1]
+
+    def validation_step(self, batch: dict) -> dict:
+        """nnU-Net's.
+
+        Raises:
+            UserError: if the memory does not suffice.
+        """
+        with self._told_what_memory_lacks():
+            return super().validation_step(batch)
+
+    @contextmanager
+    def _told_what_memory_lacks(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise UserError(
+                f"The memory does not suffice for batch size {self.configuration_manager.batch_size} and patch "
+                f"{self.configuration_manager.patch_size} ({first_line(error)}): make a plan with nnunet-sfma plan "
+                f"--set batch_size=N and a smaller N."
+            ) from error
 
     def _autocast(self):
         if self.autocast_dtype is None:

@@ -11,6 +11,7 @@ from batchgenerators.utilities.file_and_folder_operations import load_json
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnunet_sfma.prediction.batched_predictor import BatchedPredictor
 from tests.conftest import Workspace
@@ -19,6 +20,13 @@ from tests.prediction.conftest import model_of
 GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))
 PIXELS = 40 * 32
 ONE_AT_A_TIME, DEFAULT = 1, None
+NO_MEMORY = [
+    torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED. This error may appear if ..."),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    RuntimeError("FIND was unable to find an engine to execute this computation"),
+]
 
 
 class OutOfMemory(nn.Conv2d):
@@ -28,17 +36,31 @@ class OutOfMemory(nn.Conv2d):
         batches: the number of images of each call.
     """
 
-    def __init__(self, most_images: int, fails: int = 0):
+    def __init__(self, most_images: int, fails: int = 0, error: RuntimeError = NO_MEMORY[0]):
         torch.manual_seed(0)
         super().__init__(1, 2, 3, padding=1)
-        self.most_images, self.fails, self.batches = most_images, fails, []
+        self.most_images, self.fails, self.error, self.batches = most_images, fails, error, []
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         self.batches.append(len(x))
         self.fails -= 1
         if len(x) > self.most_images or self.fails >= 0:
-            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+            raise self.error
         return super().forward(x)
+
+
+class NoMemoryForLogits(TorchDispatchMode):
+    """Memory does not suffice for the logits of more images together than these."""
+
+    def __init__(self, most_images: int):
+        super().__init__()
+        self.most_images = most_images
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        if function is torch.ops.aten.cat.default and out.shape[1] == 2 and len(out) > self.most_images:
+            raise NO_MEMORY[0]
+        return out
 
 
 @pytest.mark.parametrize("device", ["cpu", GPU])
@@ -79,10 +101,13 @@ def test_last_batch_is_divided_into_powers_of_two(predictor_of: Callable[[nn.Mod
     assert network.batches == [16, 8, 4]
 
 
-def test_batch_is_halved_until_memory_suffices(predictor_of: Callable[[nn.Module], BatchedPredictor]):
+@pytest.mark.parametrize("error", NO_MEMORY)
+def test_batch_is_halved_until_memory_suffices(
+    error: RuntimeError, predictor_of: Callable[[nn.Module], BatchedPredictor]
+):
     data = torch.randn(1, 5, 40, 50)  # three tiles a slice
     expected = predictor_of(OutOfMemory(most_images=1000)).predict_logits_from_preprocessed_data(data)
-    network = OutOfMemory(most_images=3)
+    network = OutOfMemory(most_images=3, error=error)
     predictor = predictor_of(network)
     predictor.pixels_at_once = 16 * PIXELS
     logits = predictor.predict_logits_from_preprocessed_data(data)
@@ -91,6 +116,25 @@ def test_batch_is_halved_until_memory_suffices(predictor_of: Callable[[nn.Module
     network.batches.clear()
     predictor.predict_logits_from_preprocessed_data(data)
     assert set(network.batches) == {2}
+
+
+def test_batch_is_halved_until_memory_suffices_for_its_logits(predictor_of: Callable[[nn.Module], BatchedPredictor]):
+    data = torch.randn(1, 8, 40, 32)
+    expected = predictor_of(OutOfMemory(most_images=1000)).predict_logits_from_preprocessed_data(data)
+    network = OutOfMemory(most_images=1000)
+    predictor = predictor_of(network)
+    predictor.pixels_at_once = 16 * PIXELS
+    with NoMemoryForLogits(most_images=8):
+        logits = predictor.predict_logits_from_preprocessed_data(data)
+    assert network.batches == [16, *[8] * 4]
+    torch.testing.assert_close(logits, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_other_errors_are_no_lack_of_memory(predictor_of: Callable[[nn.Module], BatchedPredictor]):
+    network = OutOfMemory(most_images=0, error=RuntimeError("CUDA error: an illegal memory access was encountered"))
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        predictor_of(network).predict_logits_from_preprocessed_data(torch.randn(1, 3, 40, 32))
+    assert set(network.batches) == {8}
 
 
 def test_results_move_to_the_cpu_when_memory_does_not_suffice_for_one_image(

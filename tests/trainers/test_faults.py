@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from nnunetv2.run.run_training import get_trainer_from_args
 
 from nnunet_sfma.cli import main
 from nnunet_sfma.errors import UserError
@@ -82,6 +83,21 @@ def test_gradient_that_is_not_finite_stops_before_it_ruins_the_weights(workspace
     with pytest.raises(UserError, match="gradient's norm is inf in epoch 0, iteration 0, cases case_"):
         train(plans)
     assert not list(workspace.results.rglob("*.pth"))
+
+
+@pytest.mark.parametrize("step", ["train_step", "validation_step"])
+@pytest.mark.parametrize("error", ["CUDA out of memory. Tried", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"])
+def test_lack_of_memory_says_what_to_make_smaller(workspace, plan, error, step):
+    trainer = get_trainer_from_args("1", "2d", 0, TRAINER, plan(), device=torch.device("cpu"))
+    trainer.initialize()
+    batch = {"data": torch.zeros(4, 1, 40, 32), "target": torch.zeros(4, 1, 40, 32), "keys": ["case_0"]}
+
+    def fail(network, inputs):
+        raise RuntimeError(error)
+
+    trainer.network.register_forward_pre_hook(fail)
+    with pytest.raises(UserError, match=rf"does not suffice for batch size 4 and patch \[40, 32\] \({error}\): make"):
+        getattr(trainer, step)(batch)
 
 
 def test_full_disk_leaves_the_last_checkpoint(workspace, plan, train):
