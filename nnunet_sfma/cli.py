@@ -246,6 +246,9 @@ def _add_plan(commands) -> None:
     parser.add_argument("-d", dest="dataset", required=True, help="id or name of a data set that nnU-Net has planned")
     parser.add_argument("--preset", required=True, help="see nnunet-sfma networks")
     parser.add_argument(
+        "--ablation", metavar="ROW", help="a row of its paper's ablation, such as unet+sfgu, with the preset's recipe"
+    )
+    parser.add_argument(
         "--set",
         dest="settings",
         nargs="+",
@@ -263,7 +266,7 @@ def _add_plan(commands) -> None:
     parser.add_argument(
         "--gpu-memory", type=float, metavar="GB", help="make the batch as large as an estimate says that fits"
     )
-    parser.add_argument("--name", help="name of the new plans (default: the preset's, with the slice axis if given)")
+    parser.add_argument("--name", help="name of the new plans (default: the preset's, then ablation and slice axis)")
     _add_processes(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace plans of that name")
     parser.set_defaults(run=_plan)
@@ -282,6 +285,7 @@ def _plan(args: argparse.Namespace) -> None:
         args.overwrite,
         args.slice_axis,
         args.gpu_memory,
+        args.ablation,
     )
     print(f"Wrote {plans.path}")
     for note in plans.notes:

@@ -17,6 +17,7 @@ COMMAND = {
 def plan_command(
     dataset_id: str,
     preset: str,
+    ablation: str | None,
     settings: Sequence[str],
     base: str,
     name: str,
@@ -24,7 +25,7 @@ def plan_command(
     gpu_memory: float | None,
 ) -> list[str]:
     """Return the ``nnunet-sfma plan`` that makes these plans; arguments as of ``make_plans``."""
-    optional = {"--slice-axis": slice_axis, "--gpu-memory": gpu_memory}
+    optional = {"--ablation": ablation, "--slice-axis": slice_axis, "--gpu-memory": gpu_memory}
     return [
         *("nnunet-sfma", "plan", "-d", dataset_id, "--preset", preset, "-p", base, "--name", name),
         *(["--set", *settings] if settings else []),

@@ -62,6 +62,20 @@ def test_a_switch_at_the_printed_form_is_no_departure(capsys: pytest.CaptureFixt
     assert {"iem-stages"} == keys_of("sfmanet-r1") - keys_of("sfmanet")
 
 
+def test_the_literal_preset_has_every_switch_at_its_printed_form(capsys: pytest.CaptureFixture):
+    listed = json.loads(printed(capsys, "--departures", "sfmanet-literal", "--json"))
+    assert listed and not [each["key"] for each in listed if each["kind"] == "departure" and each["literal"]]
+    arguments = load_preset("sfmanet-literal").architecture["arch_kwargs"]
+    assert (arguments["sgu_weight"], arguments["iem_attention"]) == ("group_sum", "unscaled"), "nearest to the words"
+
+
+def test_public_ancestors_set_the_gate_by_all_channels_without_beta_and_rescale_nothing():
+    arguments = load_preset("sfmanet-scconv").architecture["arch_kwargs"]
+    gates = {"sgu_weight": "channel_sum", "sgu_beta": False, "sgu_gate": "kept", "fgu_rescale": False, "fgu_groups": 4}
+    attention = {"iem_attention": "unscaled", "iem_attention_factor": True}
+    assert arguments == {**load_preset("sfmanet").architecture["arch_kwargs"], **gates, **attention}
+
+
 def test_entries_are_those_of_the_units_that_a_network_has():
     unet = keys_of("sfmanet-ablation-unet")
     assert not any(key.startswith(("eq", "iem", "fgu", "sgu")) for key in unet)

@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from nnunet_sfma.evaluation.published import load_published
-from nnunet_sfma.presets import Preset, load_preset, preset_names
+from nnunet_sfma.presets import Preset, ablations, load_preset, preset_names
 
 if TYPE_CHECKING:
     from nnunet_sfma.networks.cost import Cost
@@ -71,6 +71,9 @@ def to_json(rows: list[CostRow]) -> str:
         "image_shapes": {paper: load_published()[paper]["complexity"]["image_shape"] for paper in papers},
         "convention": CONVENTION,
         "networks": [asdict(row) for row in rows],
+        "ablations": {
+            network: {name: row.description for name, row in of_one.items()} for network, of_one in ablations().items()
+        },
         "left_out": _left_out(rows),
     }
     return json.dumps(content, indent=2)
@@ -147,6 +150,8 @@ def _format_rows(heading: str, rows: list[CostRow]) -> str:
     notes = []
     if left_out := _left_out(rows):
         notes.append(f"Left out for want of MONAI (pip install 'nnunet-sfma[peers]'): {', '.join(left_out)}.")
+    if of_network := ablations().get(heading):
+        notes.append(f"Ablations, with the recipe of any preset (plan --ablation ROW): {', '.join(of_network)}.")
     notes += [f"Published: {table['source']}. {table['note']}"]
     notes += [f"[{number}] {remark}" for number, remark in enumerate(remarks, 1)]
     return "\n".join([*lines, "", "\n\n".join(notes)])

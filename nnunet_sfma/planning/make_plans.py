@@ -58,6 +58,7 @@ def make_plans(
     overwrite: bool = False,
     slice_axis: str | None = None,
     gpu_memory: float | None = None,
+    ablation: str | None = None,
 ) -> PlansFile:
     """Write ``nnUNet_preprocessed/DatasetXXX_Name/<name>.json``.
 
@@ -70,11 +71,12 @@ def make_plans(
         settings: ``KEY=VALUE`` with a key such as ``training.num_epochs``, ``architecture.features_per_stage`` or
             ``batch_size`` and a JSON value.
         base: name of nnU-Net's own plans.
-        name: of the new plans; the preset's name if None, followed by "-" and the slice axis if one is given.
+        name: of the new plans; if None the preset's, followed by "-" and the ablation or slice axis, as far as given.
         overwrite: replace plans of that name.
         slice_axis: "x", "y" or "z" of the image file; nnU-Net's choice if None.
         gpu_memory: in units of 2**30 bytes; the batch size is what fits, see
             :func:`nnunet_sfma.planning.memory.choose_batch`. The preset's, a setting's or nnU-Net's if None.
+        ablation: a row of the paper's ablation, see :func:`nnunet_sfma.presets.ablations`; the preset's recipe stays.
 
     Raises:
         UserError: if something is missing, unknown, or does not fit together; nothing is written then.
@@ -86,9 +88,9 @@ def make_plans(
     from nnunet_sfma.trainers.complete_plans import check_network, fit_to_patch, read_recipe
     from nnunet_sfma.trainers.pretrained import check_pretrained
 
-    preset = load_preset(preset_name)
+    preset = load_preset(preset_name, ablation)
     if name is None:
-        name = f"{preset.name}-{slice_axis}" if slice_axis else preset.name
+        name = "-".join(part for part in (preset.name, ablation, slice_axis) if part)
     folder = nnunet_folder("nnUNet_preprocessed") / dataset_name(dataset)
     check_name(name, base)
     own = read_own_plans(folder, base)
@@ -125,10 +127,11 @@ def make_plans(
     if recipe.activation_checkpointing:
         notes.append("The estimate is without activation checkpointing: a training takes less.")
     departures = departures_of(configuration["architecture"], configuration["training"], configuration)
-    notes.append(f"The model {counted(departures)}: nnunet-sfma networks --departures {preset.name} lists them.")
+    listing = "networks --departures" if ablation else f"networks --departures {preset.name}"
+    notes.append(f"The model {counted(departures)}: nnunet-sfma {listing} lists them.")
     path = folder / f"{name}.json"
     plans[made_by.KEY] = made_by.plan_command(
-        dataset_id(folder.name), preset.name, settings, base, name, slice_axis, gpu_memory
+        dataset_id(folder.name), preset.name, ablation, settings, base, name, slice_axis, gpu_memory
     )
     replaced = _write(path, plans, overwrite, has_own_data=preprocess_because is not None)
     if replaced:

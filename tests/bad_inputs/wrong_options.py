@@ -17,6 +17,7 @@ WRONG = {
     "base": NO_NAME,
     "configuration": ("3d_fullres", "../x"),
     "preset": NO_NAME,
+    "ablation": (*NO_NAME, "c2-add"),
     "departures": NO_NAME,
     "settings": ("batch_size", "nonsense=1", "training.num_epochs=-1", "batch_size=null"),
     "name": ("", "..", "a/b", "x" * 300),

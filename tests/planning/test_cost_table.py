@@ -76,8 +76,10 @@ def test_published_figures_stand_only_beside_the_network_they_describe(costs):
         "sfmanet-ablation-full",
         "sfmanet-atlas",
         "sfmanet-isles2022",
+        "sfmanet-literal",
         "sfmanet-nnunet",
         "sfmanet-r1",
+        "sfmanet-scconv",
         "sfmanet-sgu50-fgu50",
     }
     sizes = [name for name, row in costs.items() if row["published_flops_billions"] in (13.29, 26.55)]
@@ -90,6 +92,16 @@ def test_table_names_its_convention(capsys):
     assert "| sfmanet | 36.97 | 36.92 | 67.62 | 3.21 | 61.85 | 94.77 | |" in printed.replace("  ", " ")
     assert "| danie-l | 126.32 | | 26.53 | 0.77 | 26.53 | 26.55 | -0.1 % |" in printed.replace("  ", " ")
     assert "multiply-adds of one image" in printed and "mixes units" in printed
+
+
+def test_rows_of_the_ablations_stand_below_the_costs(costs, capsys):
+    main(["networks"])
+    printed = capsys.readouterr().out
+    assert "(plan --ablation ROW): unet, unet+sfgu, " in printed
+    assert "(plan --ablation ROW): a1-no-hierarchical, " in printed
+    main(["networks", "--json"])
+    listed = json.loads(capsys.readouterr().out)["ablations"]
+    assert listed["sfmanet"]["unet"] == "U-Net alone" and set(listed) == {"sfmanet", "danie"}
 
 
 def test_peers_stand_in_a_table_of_their_own(costs, capsys):
