@@ -10,6 +10,7 @@ import numpy as np
 from scipy.stats import wilcoxon
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.evaluation.recipes import differing_recipe
 from nnunet_sfma.evaluation.statistics import MEAN, bootstrap_interval
 from nnunet_sfma.sentences import first_few
 
@@ -61,8 +62,8 @@ def refuse_incomparable(evaluations: Sequence[dict]) -> None:
     """Refuse evaluations whose numbers may not stand side by side; a single one only has to be complete.
 
     Raises:
-        UserError: if one is not complete, two are one and the same, or two differ in data set, classes, cases, folds,
-            split or conventions; the sentence says in which.
+        UserError: if one is not complete, two are one and the same, two differ in data set, classes, cases, folds,
+            split or conventions, or two are ablations of one another and differ in recipe; the sentence says in which.
     """
     names = labels(evaluations)
     for name, evaluation in zip(names, evaluations, strict=True):
@@ -75,6 +76,11 @@ def refuse_incomparable(evaluations: Sequence[dict]) -> None:
             raise UserError(
                 f"{name_a} and {name_b} cannot be compared, because they differ in {' and in '.join(differences)}; "
                 "evaluate both on the same cases, folds and conventions."
+            )
+        if recipe := differing_recipe(a["model"], b["model"]):
+            raise UserError(
+                f"{name_a} and {name_b} are rows of one ablation that were not trained alike: they differ in "
+                f"{first_few(recipe)}; train both with one recipe (nnunet-sfma plan --preset PRESET --ablation ROW)."
             )
 
 
