@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nnunet_sfma.ablations import Ablation
-from nnunet_sfma.planning.departures import load_departures
+from nnunet_sfma.departures import load_departures
 from nnunet_sfma.presets import ablations
 from nnunet_sfma.sentences import shortened
 
