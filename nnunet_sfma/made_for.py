@@ -15,6 +15,7 @@ from nnunet_sfma.files import replace_text
 from nnunet_sfma.json_files import read_json
 from nnunet_sfma.nnunet_files import read_plans
 from nnunet_sfma.nnunet_folders import dataset_id
+from nnunet_sfma.preprocessed_size import is_of_spacing
 from nnunet_sfma.sentences import first_few
 
 NOTE = Path("nnunet_sfma", "made_for.json")
@@ -68,18 +69,25 @@ def note_before_replacing(path: Path, new: dict, configuration: str) -> None:
 def changed_since_made(plans: dict, configuration: str, preprocessed: Path) -> list[str]:
     """Return the entries of the plans that are others than those the data was made for.
 
-    Where no note is, as after ``nnUNetv2_preprocess``, data that is called after other plans counts as made for these.
+    Where no note is, as after ``nnUNetv2_preprocess``, data that is called after other plans counts as made for these;
+    and if a few cases are not as large as they would be at the plans' spacing, the data is of another one. Plans that
+    share data of a name of their own and differ in the normalisation alone cannot be told apart then.
 
     Raises:
         UserError: if the note is damaged.
     """
     data = _data(plans, configuration, preprocessed)
     if (data / NOTE).is_file():
-        then = read_json(data / NOTE, SCHEMA, advice=f"remove {data} and preprocess again")["made_for"]
-    else:
-        then = _wanted_by_owner(data, plans, configuration)
+        made_for = read_json(data / NOTE, SCHEMA, advice=f"remove {data} and preprocess again")["made_for"]
+        return _different(made_for, plans, configuration)
+    made_for = _wanted_by_owner(data, plans, configuration)
+    different = [] if made_for is None else _different(made_for, plans, configuration)
+    return different or ([] if is_of_spacing(data, PlansManager(plans), configuration) else ["spacing"])
+
+
+def _different(made_for: dict, plans: dict, configuration: str) -> list[str]:
     now = _relevant(plans, configuration)
-    return [] if then is None else sorted(key for key in {*then, *now} if _text(then.get(key)) != _text(now.get(key)))
+    return sorted(key for key in {*made_for, *now} if _text(made_for.get(key)) != _text(now.get(key)))
 
 
 def _wanted_by_owner(data: Path, plans: dict, configuration: str) -> dict | None:
@@ -113,18 +121,21 @@ def refuse_data_of_other_plans(plans: dict, configuration: str, preprocessed: Pa
 
 
 def _advice(plans: dict, configuration: str, preprocessed: Path) -> str:
-    """What to do; nnU-Net would put the data of these plans in the place of that of others who share it."""
-    data, sharing = _data(plans, configuration, preprocessed), []
+    """What to do; nnU-Net would put the data of these plans in the place of that of others who share the folder."""
+    data, name, sharing = _data(plans, configuration, preprocessed), plans["plans_name"], []
     for path in sorted(preprocessed.glob("*.json")):
         with suppress(UserError, KeyError):
-            if path.stem != plans["plans_name"] and _data(read_plans(path), configuration, preprocessed) == data:
+            others = read_plans(path)
+            is_shared = path.stem != name and _data(others, configuration, preprocessed) == data
+            if is_shared and _different(_relevant(others, configuration), plans, configuration):
                 sharing.append(path.stem)
+    command = f"nnUNetv2_preprocess -d {dataset_id(preprocessed.name)} -plans_name {name} -c {configuration}"
     if sharing:
-        return f"{first_few(sharing)} share the data, so make these plans again with nnunet-sfma plan --overwrite"
-    return (
-        f"run nnUNetv2_preprocess -d {dataset_id(preprocessed.name)} -plans_name {plans['plans_name']} "
-        f"-c {configuration}"
-    )
+        return (
+            f"{first_few(sharing)} share the data, so make these plans again with nnunet-sfma plan --overwrite, or if "
+            f"you wrote them by hand, let their data_identifier be '{name}_{configuration}' and run {command}"
+        )
+    return f"run {command}"
 
 
 def _write(data: Path, made_for: dict) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
+from nnunetv2.experiment_planning.plan_and_preprocess_api import preprocess
 
 from nnunet_sfma.cli import main
 from nnunet_sfma.errors import UserError
@@ -100,6 +101,39 @@ def test_data_of_other_plans_is_not_trained_with(coarse):
     get_trainer_from_args("1", "2d", 0, "nnUNetTrainerSFMANet", "coarse", device=torch.device("cpu"))
 
 
+def start(plans: str) -> None:
+    """Our trainer, up to where it reads data."""
+    from nnunetv2.run.run_training import get_trainer_from_args
+
+    get_trainer_from_args("1", "2d", 0, "nnUNetTrainerSFMANet", plans, device=torch.device("cpu"))
+
+
+def write_plans(folder: Path, source: str, name: str, **changes) -> None:
+    """A copy of plans, as somebody makes it by hand."""
+    plans = json.loads((folder / f"{source}.json").read_text())
+    plans["configurations"] = {"2d": {**plans["configurations"]["2d"], **changes}}
+    (folder / f"{name}.json").write_text(json.dumps({**plans, "plans_name": name}))
+
+
+def test_data_of_a_name_of_its_own_is_of_those_plans_whose_spacing_its_cases_have(coarse):
+    """As after ``nnUNetv2_preprocess``, which keeps no note, for one of two plans that share it."""
+    shutil.rmtree(coarse / "coarse_2d" / NOTE.parent)
+    (coarse / "coarse_2d").rename(coarse / "x_2d")
+    write_plans(coarse, "coarse", "first", data_identifier="x_2d")
+    write_plans(coarse, "coarse", "second", data_identifier="x_2d", spacing=[3.6, 3.6])
+    start("first")
+    advice = (
+        "first share the data, so make these plans again with nnunet-sfma plan --overwrite, or if you wrote them by "
+        "hand, let their data_identifier be 'second_2d' and run nnUNetv2_preprocess -d 1 -plans_name second -c 2d"
+    )
+    with pytest.raises(UserError, match=rf"x_2d was preprocessed for other plans .*second.* \(spacing\): {advice}"):
+        start("second")
+    write_plans(coarse, "second", "second", resampling_fn_data="no_resampling_hack", resampling_fn_data_kwargs={})
+    start("second")  # whose cases would be as large as they came
+    (coarse / "x_2d" / "case_0.pkl").write_bytes(b"")
+    start("first")
+
+
 def test_corrected_label_is_preprocessed_again_whatever_its_time(coarse, capsys):
     raw = Path(os.environ["nnUNet_raw"], coarse.name)
     label = raw / "labelsTr" / "case_0.nii.gz"
@@ -155,4 +189,7 @@ def test_data_that_nnunet_made_anew_for_its_own_plans_is_refused_for_those_of_be
     with pytest.raises(UserError, match=r"than 'shared' are now \(spacing\): nnUNetPlans share .*overwrite"):
         main(check)
     make_plans(1, "sfmanet-narrow", SETTINGS, name="shared", overwrite=True)
+    with pytest.raises(UserError, match=r"\(spacing\): run nnUNetv2_preprocess -d 1 -plans_name shared -c 2d.$"):
+        main(check)
+    preprocess([1], "shared", ("2d",), (1,))
     main(check)
