@@ -13,15 +13,43 @@ class OneDevice(TorchDispatchMode):
     """Raises AssertionError at whatever leaves the GPU, or makes the CPU wait for it.
 
     Fake tensors themselves refuse maps of two devices and most of what depends on a number, as ``item`` does. They let
-    copies between devices pass, and numbers of the CPU beside maps of the GPU.
+    copies between devices pass, and numbers of the CPU beside maps of the GPU. A number that is written into a part of
+    a map, as in ``mask[:, 2:] = 1``, is such a number, but PyTorch reads it on the CPU.
     """
+
+    WRITE_A_NUMBER = (torch.ops.aten.lift_fresh, torch.ops.aten.fill_, torch.ops.prim.device)
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         out = function(*args, **(kwargs or {}))
         tensors = [leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, torch.Tensor)]
+        if function.overloadpacket in self.WRITE_A_NUMBER:
+            tensors = [tensor for tensor in tensors if tensor.ndim > 0]
         elsewhere = {tensor.device.type for tensor in tensors} - {"cuda"}
         assert not elsewhere, f"{function} on {elsewhere}"
         return out
+
+
+class OneFormat(TorchDispatchMode):
+    """Raises AssertionError at a convolution or fused attention that is not in the format of autocast.
+
+    Those are what half precision is for. Of the small matrix products some are in float32 on purpose.
+    """
+
+    LARGE = (
+        torch.ops.aten.convolution,
+        torch.ops.aten.convolution_backward,
+        torch.ops.aten._scaled_dot_product_flash_attention,
+        torch.ops.aten._scaled_dot_product_efficient_attention,
+    )
+
+    def __init__(self, dtype: torch.dtype):
+        super().__init__()
+        self.dtype = dtype
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.overloadpacket in self.LARGE:
+            assert args[0].dtype == self.dtype, f"{function} in {args[0].dtype}"
+        return function(*args, **(kwargs or {}))
 
 
 def on_fake_cuda(network: nn.Module, mode: FakeTensorMode) -> nn.Module:
@@ -51,10 +79,11 @@ def train_once(
         dtype: of autocast; None for none.
 
     Raises:
-        AssertionError: if a tensor lies elsewhere, a parameter gets no gradient, or one of another format.
+        AssertionError: if a tensor lies elsewhere, a large operation is in another format than autocast's, or a
+            parameter gets no gradient, or one of another format.
     """
     optimiser = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.99, nesterov=True)
-    with OneDevice():
+    with OneDevice(), OneFormat(dtype or torch.float32):
         with torch.autocast("cuda", dtype=dtype, enabled=dtype is not None):
             output = network.train()(images)
             value = loss(output)

@@ -38,7 +38,7 @@ def run_on_cards(script: Path, *arguments: str, cards: str, folder: Path) -> str
         env=os.environ | stub | {"PYTHONPATH": root},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]

@@ -1,6 +1,12 @@
-"""Trains networks of presets for one step on a fake GPU, and prints what went wrong as JSON: run by its test."""
+"""Trains the networks of all presets for one step on a fake GPU, and prints what went wrong as JSON: run by its test.
+
+Of fast units, which are what is trained, and of plain ones; number formats and layouts of the image take turns.
+"""
 
 import json
+import sys
+from collections.abc import Iterable
+from itertools import cycle
 
 import torch
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
@@ -9,29 +15,19 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nnunet_sfma.networks.accelerate import accelerate
-from nnunet_sfma.presets import load_preset
-from nnunet_sfma.trainers.complete_plans import build_network, fit_to_patch
+from nnunet_sfma.trainers.complete_plans import build_network
 from tests.cuda_path.fake_cuda import on_fake_cuda, train_once
+from tests.cuda_path.networks import SIDE, distinct_networks
 
-DICE = {"batch_dice": True, "do_bg": False, "ddp": False}
-BATCH, CHANNELS, CLASSES, SIDE = 2, 3, 2, 64
-# each unit once; the wider and deeper networks are more of the same
-SMALLER = {
-    "SFMANet": {"features_per_stage": [32, 64], "iem_stages": 1},
-    "DANIE": {"features_per_stage": [32, 32, 32, 32], "blocks_per_stage": 1},
-}
+BATCH, CHANNELS, CLASSES = 2, 3, 2
 WAYS = {  # autocast and layout
-    "float16": (torch.float16, torch.contiguous_format),
-    "bfloat16, channels last": (torch.bfloat16, torch.channels_last),
-    "float32": (None, torch.contiguous_format),
+    "fast": [(torch.float16, torch.contiguous_format), (torch.bfloat16, torch.channels_last)],
+    "plain": [
+        (torch.float16, torch.channels_last),
+        (torch.bfloat16, torch.contiguous_format),
+        (None, torch.contiguous_format),
+    ],
 }
-TRAINED = [
-    ("sfmanet", "float16"),
-    ("sfmanet", "bfloat16, channels last"),
-    ("sfmanet-r1", "float32"),
-    ("danie-s", "float16"),
-    ("danie-c5-joint-preservation", "bfloat16, channels last"),
-]
 
 
 class BufferLeftBehind(nn.Conv2d):
@@ -70,6 +66,14 @@ class Download(Item):
         return nn.Conv2d.forward(self, x.cpu().cuda())
 
 
+class Single(Item):
+    """Convolves in single precision under autocast."""
+
+    def forward(self, x):
+        with torch.autocast("cuda", enabled=False):
+            return nn.Conv2d.forward(self, x)
+
+
 class Unused(Item):
     """Has a parameter that gets no gradient."""
 
@@ -81,18 +85,18 @@ class Unused(Item):
         return nn.Conv2d.forward(self, x)
 
 
-FAULTS = {fault.__name__: fault for fault in (BufferLeftBehind, NumberLeftBehind, Item, Download, Unused)}
+FAULTS = {fault.__name__: fault for fault in (BufferLeftBehind, NumberLeftBehind, Item, Download, Single, Unused)}
 
 
 def problem(network: nn.Module, dtype: torch.dtype | None, layout: torch.memory_format) -> str:
     """What one step of training fails with on a fake GPU; empty if it does not."""
+    loss = DC_and_CE_loss(
+        {"batch_dice": True, "do_bg": False, "ddp": False}, {}, dice_class=MemoryEfficientSoftDiceLoss
+    )
     with FakeTensorMode() as mode:
         network = on_fake_cuda(network, mode)
         images = torch.empty(BATCH, CHANNELS, SIDE, SIDE, device="cuda").contiguous(memory_format=layout)
         target = torch.zeros(BATCH, 1, SIDE, SIDE, device="cuda")
-        loss = DC_and_CE_loss(
-            {"batch_dice": True, "do_bg": False, "ddp": False}, {}, dice_class=MemoryEfficientSoftDiceLoss
-        )
         try:
             output = train_once(network, images, lambda logits: loss(logits, target), dtype)
         except Exception as error:  # whatever it is, it is what the test shows
@@ -101,14 +105,16 @@ def problem(network: nn.Module, dtype: torch.dtype | None, layout: torch.memory_
     return "" if output.shape == expected and output.device.type == "cuda" else f"{output.shape} on {output.device}"
 
 
-def small_network(preset: str) -> nn.Module:
-    block = fit_to_patch(load_preset(preset).architecture, [SIDE, SIDE])
-    block["arch_kwargs"] |= SMALLER[block["network_class_name"].rpartition(".")[2]]
-    return accelerate(build_network(block, CHANNELS, CLASSES))
+def problems_of_networks(units: str, names: Iterable[str]) -> dict[str, str]:
+    """By preset."""
+    found, blocks = {}, distinct_networks()
+    for name, way in zip(names or blocks, cycle(WAYS[units]), strict=False):
+        network = build_network(blocks[name], CHANNELS, CLASSES)
+        found[name] = problem(accelerate(network) if units == "fast" else network, *way)
+    return found
 
 
 if __name__ == "__main__":
-    found = {name: problem(fault(), *WAYS["float32"]) for name, fault in FAULTS.items()}
-    for preset, way in TRAINED:
-        found[f"{preset}, {way}"] = problem(small_network(preset), *WAYS[way])
-    print(json.dumps(found))
+    units, *presets = sys.argv[1:]
+    faults = {name: problem(fault(), *WAYS["fast"][0]) for name, fault in FAULTS.items()}
+    print(json.dumps(faults | problems_of_networks(units, presets)))
