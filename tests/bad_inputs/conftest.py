@@ -15,6 +15,7 @@ from nnunet_sfma.crossval.predictions import find_prediction
 from tests.bad_inputs.commands import MODEL, TRAINER, whole
 from tests.conftest import SHORT_RECIPE, TINY_NETWORKS, Workspace
 from tests.dataset_conversion import releases
+from tests.forked_workers import fork_workers
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,9 @@ def kitchen(prepared: Workspace, tmp_path_factory: pytest.TempPathFactory) -> It
         Workspace(root).point_to_it(patch)
         patch.setenv("nnUNet_n_proc_DA", "0")
         patch.chdir(root / "present")
-        _cook(root)
+        with pytest.MonkeyPatch.context() as cooking:
+            fork_workers(cooking)
+            _cook(root)
         yield root
 
 

@@ -33,6 +33,7 @@ from nnunet_sfma.crossval.predictions import Postprocessing, Prediction, find_pr
 from nnunet_sfma.prediction.__main__ import main as predict_part
 from nnunet_sfma.whole_files import is_whole, remove_cut_off
 from tests.conftest import TINY_NETWORKS, Workspace
+from tests.forked_workers import fork_workers
 
 TRAINER, PLANS, DATASET = "nnUNetTrainerSFMANet", "tiny", "Dataset001_Plain"
 MODEL = ["-d", "1", "-tr", TRAINER, "-p", PLANS]
@@ -98,6 +99,7 @@ def expected(trained: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Pa
     which = ["-i", str(_images(trained)), "-o", str(folder), *MODEL, "-c", "2d", "-f", "0", "1", "-device", "cpu"]
     threads = torch.get_num_threads()
     with pytest.MonkeyPatch.context() as patch:
+        fork_workers(patch)
         patch.setattr("sys.argv", ["nnUNetv2_predict", *which])
         predict_entry_point()
     torch.set_num_threads(threads)

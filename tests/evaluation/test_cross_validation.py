@@ -13,6 +13,7 @@ import torch
 from nnunet_sfma.cli import main
 from nnunet_sfma.evaluation.evaluation_file import read_evaluation
 from tests.conftest import SHORT_RECIPE, TINY_NETWORKS, Workspace
+from tests.forked_workers import fork_workers
 from tests.trainers.test_checkpoint_reader import RunsCode
 
 TRAINER = "nnUNetTrainerSFMANet"
@@ -37,6 +38,7 @@ def trained(prepared: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Pa
         for name, value in copy.environment.items():
             patch.setenv(name, value)
         patch.setenv("nnUNet_n_proc_DA", "0")
+        fork_workers(patch)
         make_plans(
             1, "sfmanet-narrow", [*TINY_NETWORKS["sfmanet-narrow"], *SHORT_RECIPE, "training.num_epochs=2"], name="tiny"
         )

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.conftest import SHORT_RECIPE, TINY_NETWORKS, Workspace
+from tests.forked_workers import fork_workers
 from tests.trainers.conftest import TRAINERS
 
 
@@ -22,6 +23,7 @@ def trained(prepared: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Wo
     with pytest.MonkeyPatch.context() as patch:
         workspace.point_to_it(patch)
         patch.setenv("nnUNet_n_proc_DA", "0")
+        fork_workers(patch)
         for preset, trainer in TRAINERS.items():
             settings = [*TINY_NETWORKS[preset], *SHORT_RECIPE, "training.num_epochs=1"]
             make_plans(1, preset, settings, name=preset)

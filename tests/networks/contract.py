@@ -9,6 +9,8 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from tests.forked_workers import fork_workers
+
 
 class NetworkContract:
     """What nnU-Net and a reader may expect of a network.
@@ -129,7 +131,8 @@ class NetworkContract:
         for name, value in net.state_dict().items():
             assert torch.equal(value, before[name]), name
 
-    def test_weights_reloaded_in_a_new_process_give_the_same_output(self, tmp_path):
+    def test_weights_reloaded_in_a_new_process_give_the_same_output(self, tmp_path, monkeypatch):
+        fork_workers(monkeypatch)
         net, x = self.build(1, 2), self.image()
         with torch.no_grad():
             net.train()(x)  # moves the running statistics away from where they start
@@ -165,7 +168,8 @@ class NetworkContract:
         exported = torch.export.export(net, (x,)).module()
         torch.testing.assert_close(exported(x), net(x), rtol=1e-4, atol=1e-5)
 
-    def test_two_processes_train_one_network(self, tmp_path):
+    def test_two_processes_train_one_network(self, tmp_path, monkeypatch):
+        fork_workers(monkeypatch)
         torch.multiprocessing.spawn(_train_in_two_processes, (type(self), tmp_path), nprocs=2)
         first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in (0, 1))
         assert not torch.equal(first["x"], second["x"])

@@ -17,6 +17,7 @@ from nnunet_sfma.made_for import NOTE
 from nnunet_sfma.planning.make_plans import make_plans
 from nnunet_sfma.planning.preprocessing import is_preprocessed
 from nnunet_sfma.preprocessed_age import outdated_cases
+from tests.forked_workers import fork_workers
 
 COARSE = [*("plan", "-d", "1", "--preset", "sfmanet-narrow", "--name", "coarse", "-np", "1", "--set")]
 SETTINGS = ("batch_size=2", "patch_size=[16,16]", "training.num_epochs=1")
@@ -34,6 +35,7 @@ def planned(prepared, tmp_path_factory):
     shutil.copytree(prepared.root, copy.root)
     with pytest.MonkeyPatch.context() as patch:
         copy.point_to_it(patch)
+        fork_workers(patch)
         main(command(1.8))
     return copy
 

@@ -16,6 +16,7 @@ from nnunet_sfma.picture_size import resize_linearly, slice_by_slice
 from nnunet_sfma.prediction.__main__ import main
 from nnunet_sfma.prediction.resized import Resized, how_resized
 from tests.conftest import TINY_NETWORKS, Workspace, plan_and_preprocess
+from tests.forked_workers import fork_workers
 from tests.prediction.conftest import PLANS, TRAINER, copy_images, copy_model, images_of
 
 DATASET, SIZE = "Dataset007_ISIC2017", 32
@@ -37,6 +38,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     with pytest.MonkeyPatch.context() as patch:
         workspace.point_to_it(patch)
         patch.setenv("nnUNet_n_proc_DA", "1")
+        fork_workers(patch)
         release = str(workspace.root / "release")
         nnunet_sfma(["convert", "isic2017", release, "-d", "7", "--size", str(SIZE), "-np", "1"])
         plan_and_preprocess([7])

@@ -15,6 +15,7 @@ from dataset_conversion.cases import Case
 from dataset_conversion.common import write_dataset
 from nnunet_sfma.cli import main
 from tests.conftest import SHORT_RECIPE, TINY_NETWORKS, Workspace, plan_and_preprocess
+from tests.forked_workers import fork_workers
 from tests.trainers.conftest import TRAINER, TRAINERS
 from tests.trainers.test_training import predict, voxels
 
@@ -29,6 +30,7 @@ def empty_workspace(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     for name, path in workspace.environment.items():
         Path(path).mkdir()
         monkeypatch.setenv(name, path)
+    fork_workers(monkeypatch)
     return workspace
 
 

@@ -22,6 +22,7 @@ from nnunet_sfma.trainers.changed_plans import changes_between, label_changes
 from nnunet_sfma.trainers.complete_plans import complete_plans
 from nnunet_sfma.trainers.fold_lock import alone
 from tests.conftest import SHORT_RECIPE, TINY_NETWORKS, Workspace
+from tests.forked_workers import fork_workers
 from tests.trainers.conftest import TRAINER, read_checkpoint
 
 CASES = [f"case_{number}" for number in range(6)]
@@ -44,6 +45,7 @@ def trained(prepared: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Pa
     with pytest.MonkeyPatch.context() as patch:
         copy.point_to_it(patch)
         patch.setenv("nnUNet_n_proc_DA", "0")
+        fork_workers(patch)
         write_split(copy, SPLIT)
         plan("training.num_epochs=2")
         train()
@@ -57,6 +59,7 @@ def workspace(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     shutil.copytree(trained, copy.root)
     copy.point_to_it(monkeypatch)
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    fork_workers(monkeypatch)
     return copy
 
 
