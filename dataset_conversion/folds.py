@@ -28,6 +28,24 @@ def five_folds(members: list[Member], seed: int = SEED) -> list[Fold]:
     return [fold(everything - set(part), part) for part in deal(members, n_folds, seed)]
 
 
+def unbalanced_folds(members: list[Member]) -> list[Fold]:
+    """Return the folds of versions that did not balance the number of cases; none for fewer than five subjects.
+
+    They are still on disks, where they have to be recognised.
+    """
+    by_subject = _by_subject(members)
+    ranked = sorted(by_subject, key=lambda subject: _rank(by_subject[subject])[1:])
+    if len(ranked) < N_FOLDS:
+        return []
+    generator = np.random.default_rng(SEED)
+    parts: list[list[str]] = [[] for _ in range(N_FOLDS)]
+    for start in range(0, len(ranked), N_FOLDS):
+        order = generator.permutation(N_FOLDS)
+        for subject, index in zip(ranked[start : start + N_FOLDS], order, strict=False):
+            parts[index] += [member.identifier for member in by_subject[subject]]
+    return [fold({member.identifier for member in members} - set(part), part) for part in parts]
+
+
 def number_of_subjects(members: list[Member]) -> int:
     """Return how many subjects the cases show."""
     return len({member.subject for member in members})
@@ -52,27 +70,33 @@ def deal(members: list[Member], n_parts: int, seed: int) -> list[list[str]]:
     Raises:
         UserError: if there are fewer subjects than parts.
     """
-    by_subject = defaultdict(list)
-    for member in members:
-        by_subject[member.subject].append(member)
+    by_subject = _by_subject(members)
     if len(by_subject) < n_parts:
         raise UserError(
             f"{len(by_subject)} subjects are too few for {n_parts} parts: convert more of the "
             "release, or keep the folds by subject that convert ships."
         )
-
-    def rank(subject: str) -> tuple[int, str, float, str]:
-        cases = by_subject[subject]
-        return -len(cases), min(case.stratum for case in cases), max(case.foreground for case in cases), subject
-
     generator = np.random.default_rng(seed)
     parts: list[list[str]] = [[] for _ in range(n_parts)]
-    ranked = sorted(by_subject, key=rank)
+    ranked = sorted(by_subject, key=lambda subject: _rank(by_subject[subject]))
     for start in range(0, len(ranked), n_parts):
         shuffled = [parts[index] for index in generator.permutation(n_parts)]
         for subject in ranked[start : start + n_parts]:
             min(shuffled, key=len).extend(member.identifier for member in by_subject[subject])
     return parts
+
+
+def _by_subject(members: list[Member]) -> dict[str, list[Member]]:
+    by_subject = defaultdict(list)
+    for member in members:
+        by_subject[member.subject].append(member)
+    return by_subject
+
+
+def _rank(cases: list[Member]) -> tuple[int, str, float, str]:
+    """Of a subject: by number of cases, most first, then by stratum, labelled volume and name."""
+    stratum, foreground = min(case.stratum for case in cases), max(case.foreground for case in cases)
+    return -len(cases), stratum, foreground, cases[0].subject
 
 
 def fold(train: Iterable[str], val: Iterable[str]) -> Fold:

@@ -54,6 +54,7 @@ PROVENANCE = {
             },
         },
         "cases": {"type": "object", "propertyNames": BARE_NAME, "additionalProperties": CASE},
+        "folds_sha256": {"type": "string"},
     },
 }
 
@@ -78,7 +79,11 @@ class Member:
 
 @dataclass(frozen=True)
 class RawDataset:
-    """A data set in nnUNet_raw; where no subjects are known, each case counts as one of its own."""
+    """A data set in nnUNet_raw; where no subjects are known, each case counts as one of its own.
+
+    Attributes:
+        folds_sha256: of the folds that its conversion shipped; None if it shipped none, or is of an earlier version.
+    """
 
     folder: Path
     file_ending: str
@@ -88,6 +93,7 @@ class RawDataset:
     layout: str | None = None
     slices: str | None = None
     subjects_known: bool = True
+    folds_sha256: str | None = None
 
 
 def read_raw_dataset(folder: Path) -> RawDataset:
@@ -97,10 +103,18 @@ def read_raw_dataset(folder: Path) -> RawDataset:
         UserError: if it is not there, ``dataset.json``, ``provenance.json`` or ``subjects.json`` is damaged, or the
             latter lacks a training case.
     """
+    return _with_declared_subjects(read_as_converted(folder))
+
+
+def read_as_converted(folder: Path) -> RawDataset:
+    """Read a raw data set as its conversion left it, whomever its user has declared since.
+
+    Raises:
+        UserError: if it is not there, or ``dataset.json`` or ``provenance.json`` is damaged.
+    """
     file_ending = _entries(folder / "dataset.json", DATASET)["file_ending"]
     if not (folder / "provenance.json").is_file():
-        alone = RawDataset(folder, file_ending, _cases_alone(folder, file_ending), [], subjects_known=False)
-        return _with_declared_subjects(alone)
+        return RawDataset(folder, file_ending, _cases_alone(folder, file_ending), [], subjects_known=False)
     entries = _entries(folder / "provenance.json", PROVENANCE)
     options, training = entries["options"], members(entries["cases"], "Tr")
     test = members(entries["cases"], "Ts")
@@ -108,7 +122,9 @@ def read_raw_dataset(folder: Path) -> RawDataset:
     facts = load_release(release) if release else None
     if facts and layout not in facts.totals:
         raise UserError(f"{folder} {INCOMPLETE} (provenance.json has '{layout}' for the layout): convert it again.")
-    return _with_declared_subjects(RawDataset(folder, file_ending, training, test, facts, layout, slices))
+    return RawDataset(
+        folder, file_ending, training, test, facts, layout, slices, folds_sha256=entries.get("folds_sha256")
+    )
 
 
 def _with_declared_subjects(raw: RawDataset) -> RawDataset:

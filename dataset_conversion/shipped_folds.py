@@ -4,9 +4,16 @@ import json
 import os
 from pathlib import Path
 
-from dataset_conversion.folds import N_FOLDS, Fold, five_folds, number_of_subjects, on_fewer_folds
-from dataset_conversion.raw_dataset import Member, read_raw_dataset
-from nnunet_sfma.split_record import SPLITS_FILE
+from dataset_conversion.folds import (
+    N_FOLDS,
+    Fold,
+    five_folds,
+    number_of_subjects,
+    on_fewer_folds,
+    unbalanced_folds,
+)
+from dataset_conversion.raw_dataset import Member, read_as_converted, read_raw_dataset
+from nnunet_sfma.split_record import SPLITS_FILE, split_checksum
 
 
 def write_folds(folder: Path, name: str) -> list[str]:
@@ -37,14 +44,38 @@ def write_folds(folder: Path, name: str) -> list[str]:
     if not folds:
         return []
     (folder / SPLITS_FILE).write_text(json.dumps(folds, indent=2) + "\n")
+    _remember(folder, folds)
     return on_fewer_folds(len(folds))
+
+
+def _remember(folder: Path, folds: list[Fold]) -> None:
+    path = folder / "provenance.json"
+    entries = {**json.loads(path.read_text(encoding="utf-8")), "folds_sha256": split_checksum(folds, [])}
+    path.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+
+
+def were_shipped(folds: list[Fold], folder: Path) -> bool:
+    """Return whether folds are those that the conversion of a data set shipped.
+
+    Earlier versions did not note them: then they are what those versions dealt to the subjects of the release.
+
+    Args:
+        folder: of the data set.
+    """
+    raw = read_as_converted(folder)
+    if raw.folds_sha256:
+        return split_checksum(folds, []) == raw.folds_sha256
+    if not raw.subjects_known or number_of_subjects(raw.training) == 1:
+        return False
+    return folds in (five_folds(raw.training), unbalanced_folds(raw.training))
 
 
 def folds_are_missing(folder: Path) -> bool:
     """Return whether a data set lacks the folds that a conversion ships, so that nnU-Net would draw its own by case."""
     if (folder / SPLITS_FILE).is_file() or _splits_in_use(folder.name):
         return False
-    return bool(_folds(read_raw_dataset(folder).training))
+    raw = read_raw_dataset(folder)
+    return bool(raw.folds_sha256 or _folds(raw.training))
 
 
 def _splits_in_use(name: str) -> bool:

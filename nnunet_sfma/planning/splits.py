@@ -15,10 +15,11 @@ from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
-from dataset_conversion.folds import SEED, Fold, deal, five_folds, fold, number_of_subjects, on_fewer_folds
+from dataset_conversion.folds import SEED, Fold, deal, five_folds, fold, on_fewer_folds
 from dataset_conversion.paper_slices import CHOSEN_BY_LABEL
 from dataset_conversion.raw_dataset import RawDataset, read_raw_dataset
 from dataset_conversion.release import Release
+from dataset_conversion.shipped_folds import were_shipped
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.files import replace_texts
 from nnunet_sfma.json_files import read_json
@@ -362,9 +363,7 @@ def _was_shipped(path: Path, shipped: Path, raw: RawDataset) -> bool:
     """Whether a file holds the splits that the conversion shipped, and nothing was trained with them."""
     there = _read_folds(path)
     trained = nnunet_folder("nnUNet_results") / raw.folder.name
-    if not shipped.is_file() or trained.exists() or not raw.subjects_known:
-        return False
-    return number_of_subjects(raw.training) > 1 and there == five_folds(raw.training)
+    return shipped.is_file() and not trained.exists() and were_shipped(there, raw.folder)
 
 
 def _orphans(final: Path, folds: list[Fold]) -> list[str]:

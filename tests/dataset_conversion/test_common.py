@@ -19,6 +19,7 @@ from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset
 
 from dataset_conversion.cases import Case, Content, Piece
 from dataset_conversion.common import write_dataset
+from nnunet_sfma.cli import main
 from nnunet_sfma.errors import UserError
 from tests.dataset_conversion.releases import write
 
@@ -429,6 +430,24 @@ def test_cases_of_one_subject_get_folds_of_their_own(raw, volume, mask, monkeypa
     monkeypatch.setenv("nnUNet_preprocessed", str(own.parent))
     assert not (write_dataset(6, "Own", cases, DWI, LABELS) / "splits_final.json").exists()
     assert "nnunet-sfma splits -d 006 --check" in capsys.readouterr().out
+
+
+def test_folds_that_were_shipped_are_known_whomever_the_user_declares(raw, volume, mask, monkeypatch, tmp_path):
+    for name in ("preprocessed", "results"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
+    cases = [Case(f"s{i}_{t}", lambda: ([volume()], mask()), subject=f"s{i}") for i in range(3) for t in (0, 1)]
+    target = write_dataset(5, "Test", cases, DWI, LABELS)
+    (target / "subjects.json").write_text(json.dumps({case.identifier: case.identifier for case in cases}))
+    shipped = (target / "splits_final.json").read_bytes()
+    (target / "splits_final.json").unlink()
+    assert "splits_final.json with the folds by subject is missing" in fails(raw, cases)
+    (target / "splits_final.json").write_bytes(shipped)
+    main(["splits", "-d", "5", "--scheme", "five-fold"])
+    assert sum(len(fold["val"]) for fold in json.loads((target / "splits_final.json").read_text())) == len(cases)
+    assert (target / "splits_final.json").read_bytes() != shipped
+    with pytest.raises(UserError, match="exists and differs"):
+        main(["splits", "-d", "5", "--scheme", "five-fold", "--seed", "1"])
 
 
 def test_cases_that_are_subjects_are_left_to_nnunets_folds(raw, volume, mask):

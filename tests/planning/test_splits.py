@@ -435,6 +435,21 @@ def test_splits_that_the_conversion_shipped_are_replaced_in_both_places_until_so
         assert f"kept as {place / 'splits_final.json.bak'}" in said
 
 
+def test_splits_that_an_earlier_version_shipped_are_known_as_such(space):
+    """It balanced no numbers of cases and noted nothing; two subjects are one, as the user has declared since."""
+    scans = {f"s{index}_{scan}": {"subject": f"s{index}"} for index in range(7) for scan in range(1 + index % 3)}
+    folder = raw_dataset(space, 27, "acdc", scans)
+    parts = ("s2_0 s2_1 s2_2", "s4_0 s4_1", "s3_0 s6_0", "s1_0 s1_1", "s0_0 s5_0 s5_1 s5_2")
+    shipped = [{"train": sorted({*scans} - {*part.split()}), "val": part.split()} for part in parts]
+    declared = {case: entry["subject"].replace("s6", "s0") for case, entry in scans.items()}
+    (folder / "subjects.json").write_text(json.dumps(declared))
+    (folder / "splits_final.json").write_text(json.dumps(shipped[::-1]))
+    assert "exists and differs" in fails("-d", "27", "--scheme", "five-fold")
+    (folder / "splits_final.json").write_text(json.dumps(shipped))
+    main(["splits", "-d", "27", "--scheme", "five-fold"])
+    assert read(space, "splits_final.json") != shipped
+
+
 @pytest.mark.parametrize("planned", [True, False], ids=["in both places", "not planned yet"])
 def test_splits_of_the_user_are_replaced_only_on_demand_and_kept(space, capsys, planned):
     folder, preprocessed = acdc(space), space.preprocessed / "Dataset027_Made"
