@@ -59,7 +59,8 @@ class Model:
 
 
 def preprocess(dataset: int) -> list[str]:
-    return ["nnUNetv2_plan_and_preprocess", "-d", str(dataset), "-c", "2d", "-np", str(os.cpu_count())]
+    processes = str(os.cpu_count())
+    return ["nnUNetv2_plan_and_preprocess", "-d", str(dataset), "-c", "2d", "-np", processes, "-npfp", processes]
 
 
 def split(dataset: int, scheme: str = "five-fold") -> list[str]:

@@ -14,6 +14,7 @@ from nnunet_sfma.nnunet_folders import VARIABLES
 DATASET_ID = 900
 TRAINING_CASES = 24
 TEST_CASES = 4
+WORKERS = min(4, os.cpu_count() or 1)
 SEED = 5
 PLANS = "demo"
 TRAINER = "nnUNetTrainerSFMANet"
@@ -118,7 +119,7 @@ def _create(folders: DemoFolders) -> None:
 
 def _commands(folders: DemoFolders, device: str) -> list[list[str]]:
     """The commands that are still to run; each list is one command line."""
-    identifier, workers = str(DATASET_ID), str(min(4, os.cpu_count() or 1))
+    identifier, workers = str(DATASET_ID), str(WORKERS)
     on_device = ["-device", device]
     model = ["-tr", TRAINER, "-p", PLANS]
     commands = []

@@ -24,6 +24,8 @@ from tests.crossval.conftest import (
 )
 from tests.trainers.conftest import TRAINER, read_checkpoint, train  # noqa: F401
 
+# one cluster, whose queue each test finds and leaves empty
+pytestmark = pytest.mark.xdist_group("slurm")
 needs_slurm = pytest.mark.skipif(
     "NNUNET_SFMA_TEST_SLURM" not in os.environ,
     reason="NNUNET_SFMA_TEST_SLURM is not set (start a cluster with tests/crossval/single_node_slurm.sh)",
@@ -112,6 +114,7 @@ def test_cancel_ends_what_was_submitted_and_nothing_else(long_folds, capsys, tmp
     assert stranger in queue()
 
 
+@pytest.mark.slow
 @needs_slurm
 def test_parts_of_a_prediction_and_the_last_look_at_them(long_folds, train, tmp_path, capsys):  # noqa: F811
     """Then a file is cut off, as by a task that was killed."""

@@ -12,6 +12,7 @@ from tests.conftest import SHORT_RECIPE, TINY_NETWORKS
 def small(monkeypatch):
     monkeypatch.setattr(run_demo, "TRAINING_CASES", 5)
     monkeypatch.setattr(run_demo, "TEST_CASES", 1)
+    monkeypatch.setattr(run_demo, "WORKERS", 1)
     monkeypatch.setattr(
         run_demo, "SETTINGS", ("training.num_epochs=1", *TINY_NETWORKS["sfmanet-narrow"], *SHORT_RECIPE)
     )
@@ -24,6 +25,7 @@ def test_missing_device_is_one_sentence(tmp_path, monkeypatch):
     assert not (tmp_path / "demo").exists()
 
 
+@pytest.mark.slow
 def test_demo_runs_the_users_commands_and_does_not_repeat_them(small, tmp_path, capsys):
     folder = tmp_path / "demo"
     main(["demo", "-o", str(folder), "-device", "cpu"])
