@@ -96,7 +96,7 @@ def cross_validate(validation: CrossValidation, devices: Sequence[Device], typed
     """
     with locked(validation.models, typed) as locks, termination_as_exit():
         refuse_submitted(validation.models)
-        keep_notes(validation.models)
+        keep_notes(validation)
         try:
             with LiveTable(validation.jobs) as table:
                 failures = run_jobs(validation.jobs, devices, table.show, locks)
@@ -106,10 +106,10 @@ def cross_validate(validation: CrossValidation, devices: Sequence[Device], typed
             raise
 
 
-def keep_notes(models: Sequence[Model]) -> None:
+def keep_notes(validation: CrossValidation) -> None:
     """Note down what the models' folds are trained on."""
-    for model in models:
-        keep_split_and_plans(model)
+    for model in validation.models:
+        keep_split_and_plans(model, validation.folds)
 
 
 def finish(validation: CrossValidation, failures: Sequence[Failure] = (), locks: Sequence[int] = ()) -> Path:

@@ -15,6 +15,7 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.evaluation.fold_stage import is_begun
 from nnunet_sfma.files import replace_text, replace_texts
 from nnunet_sfma.fold_cases import DRAWN_FOLDS, preprocessed_cases, refuse_unusable_folds
 from nnunet_sfma.json_files import read_json
@@ -165,19 +166,26 @@ def split_of(model: Model) -> list[dict]:
     return read_splits(path) if path.is_file() else _draw_split(model)
 
 
-def keep_split_and_plans(model: Model) -> None:
+def keep_split_and_plans(model: Model, folds: Sequence[int] | None = None) -> None:
     """Write the split that nnU-Net would draw for its first fold, where there is none, and copies beside the results.
 
     Two folds that start at the same time would both draw it and write it. The copies of split and plans tell later
     whether the folds that are trained belong to what is there.
+
+    Args:
+        folds: that are to be trained, all if None; of others that were begun, the copy keeps the cases as they are.
     """
     path = model.preprocessed / SPLITS_FILE
-    split = json.dumps(split_of(model), indent=4)
+    split = split_of(model)
     if not path.is_file():
-        replace_text(path, split)
+        replace_text(path, json.dumps(split, indent=4))
     make_writable_folder(model.notes)
     plans = (model.preprocessed / f"{model.plans}.json").read_text()
-    replace_texts({model.split_copy: split, model.plans_copy: plans})
+    if folds is not None and model.split_copy.is_file():
+        for fold, sides in enumerate(read_splits(model.split_copy)[: len(split)]):
+            if fold not in folds and is_begun(model.folder / f"fold_{fold}"):
+                split[fold] = sides
+    replace_texts({model.split_copy: json.dumps(split, indent=4), model.plans_copy: plans})
 
 
 def _draw_split(model: Model) -> list[dict]:

@@ -129,7 +129,7 @@ def submit(validation: CrossValidation, request: Request, typed: str) -> list[st
     name = f"nnunet-sfma-{validation.models[0].dataset_id}"
     with locked(validation.models, typed):
         refuse_submitted(validation.models)
-        keep_notes(validation.models)
+        keep_notes(validation)
         folds = validation.unfinished()
         with cancelled_on_failure() as submitted:
             tasks = submit_array(folder / "slurm", name, [Task(fold) for fold in folds], request)

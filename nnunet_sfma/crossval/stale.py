@@ -6,7 +6,7 @@ from pathlib import Path
 from nnunet_sfma.crossval.folds import Fold
 from nnunet_sfma.crossval.models import Model, split_of
 from nnunet_sfma.errors import UserError
-from nnunet_sfma.evaluation.fold_stage import CHECKPOINTS
+from nnunet_sfma.evaluation.fold_stage import is_begun
 from nnunet_sfma.nnunet_files import read_plans
 from nnunet_sfma.sentences import first_few
 from nnunet_sfma.split_record import read_splits, split_checksum
@@ -27,7 +27,7 @@ def refuse_stale(models: Sequence[Model], folds: Sequence[int]) -> None:
     """
     _refuse_validated_twice(models[0], folds)
     for model in models:
-        facts = {fold: newest_facts(_folder(model, fold)) for fold in folds if _is_begun(model, fold)}
+        facts = {fold: newest_facts(_folder(model, fold)) for fold in folds if is_begun(_folder(model, fold))}
         for fold, known in facts.items():
             _refuse_other_cases(model, fold, known)
             if plans := _plans_of(known):
@@ -82,10 +82,6 @@ def _refuse_changes(where: Path, then: dict, model: Model) -> None:
             f"{where} is of other plans than {model.plans} holds now ({describe(changes)}): restore the plans, give "
             "the new ones another name, or continue the folds with nnUNetv2_train --c if only the recipe differs."
         )
-
-
-def _is_begun(model: Model, fold: int) -> bool:
-    return any((_folder(model, fold) / name).is_file() for name in CHECKPOINTS)
 
 
 def _refuse_validated_twice(model: Model, folds: Sequence[int]) -> None:

@@ -18,6 +18,11 @@ class Stage(Enum):
     FINISHED = "finished"
 
 
+def is_begun(folder: Path) -> bool:
+    """Whether a fold has a checkpoint."""
+    return any((folder / name).is_file() for name in CHECKPOINTS)
+
+
 def fold_stage(folder: Path, cases: Sequence[str], ending: str) -> Stage:
     """The stage of a fold; one that is being trained at the moment looks like an interrupted one.
 
@@ -26,7 +31,7 @@ def fold_stage(folder: Path, cases: Sequence[str], ending: str) -> Stage:
         cases: identifiers of the validation cases.
         ending: of their predictions.
     """
-    if not any((folder / name).is_file() for name in CHECKPOINTS):
+    if not is_begun(folder):
         return Stage.NOT_TRAINED
     if not (folder / FINAL).is_file():
         return Stage.INTERRUPTED

@@ -76,11 +76,13 @@ def refuse_other_validation(folder: Path, kept: dict | None, predicted: Sequence
 
 
 def _moved(kept: dict, now: dict) -> str:
+    validates_on_training = all(cases["training"] == cases["validation"] for cases in (kept, now))  # such as fold all
     leaked = sorted(set(kept["training"]) & set(now["validation"]))
-    if leaked:
+    if leaked and not validates_on_training:
         return f"it was trained on {first_few(leaked)}, to be validated now"
     sides = ((kept, now, "training", "it was trained on"), (now, kept, "training", "now it trains on"))
-    sides += ((kept, now, "validation", "it validated"), (now, kept, "validation", "now it validates"))
+    if not validates_on_training:
+        sides += ((kept, now, "validation", "it validated"), (now, kept, "validation", "now it validates"))
     differences = ((verb, sorted(set(one[side]) - set(other[side]))) for one, other, side, verb in sides)
     return ", ".join(f"{verb} {first_few(cases)}" for verb, cases in differences if cases)
 

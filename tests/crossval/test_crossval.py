@@ -13,7 +13,10 @@ import pytest
 import torch
 
 from nnunet_sfma.cli import main
+from nnunet_sfma.crossval.cross_validate import CrossValidation, keep_notes
+from nnunet_sfma.crossval.devices import Device
 from nnunet_sfma.crossval.folds import Fold
+from nnunet_sfma.split_record import read_splits
 from nnunet_sfma.trainers.checkpoints import replace_training
 from tests.crossval.conftest import (
     CROSSVAL,
@@ -171,6 +174,18 @@ def test_folds_of_other_plans_or_another_split_are_refused(two_folds, plan):
     (fold.model.preprocessed / "tiny.json").write_text(json.dumps(plans))
     with pytest.raises(SystemExit, match=r"were trained with other plans than tiny holds now \(training\)"):
         main([*CROSSVAL, "--dry-run"])
+
+
+def test_split_of_folds_that_are_not_asked_for_stays_known(two_folds):
+    """Of a fold whose checkpoint does not tell its cases, the copy of the split alone does."""
+    fold = _pretend_trained(two_folds)
+    splits = two_folds.preprocessed / two_folds.plain / "splits_final.json"
+    splits.write_text(json.dumps(json.loads(splits.read_text())[::-1]))
+    main([*CROSSVAL, "--dry-run", "--folds", "1"])
+    keep_notes(CrossValidation.of([fold.model], [1], [Device("cpu")], False, 1))
+    with pytest.raises(SystemExit, match="The split was changed since folds of .* were trained"):
+        main([*CROSSVAL, "--dry-run", "--folds", "0"])
+    assert read_splits(fold.model.split_copy)[1] == read_splits(splits)[1]
 
 
 def test_case_that_is_validated_twice_is_refused(two_folds):

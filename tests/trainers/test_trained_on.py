@@ -21,6 +21,7 @@ from nnunet_sfma.split_record import split_checksum
 from nnunet_sfma.trainers.changed_plans import changes_between, label_changes
 from nnunet_sfma.trainers.complete_plans import complete_plans
 from nnunet_sfma.trainers.fold_lock import alone
+from nnunet_sfma.trainers.trained_on import describe_cases
 from tests.conftest import SHORT_RECIPE, TINY_NETWORKS, Workspace
 from tests.forked_workers import fork_workers
 from tests.trainers.conftest import TRAINER, read_checkpoint
@@ -155,6 +156,17 @@ def test_cases_that_only_left_the_training_are_named(workspace):
     write_split(workspace, [{"train": CASES[3:], "val": CASES[:2]}, SPLIT[1]])
     with pytest.raises(UserError, match="it was trained on case_2; restore the split"):
         train(continue_training=True)
+
+
+def test_cases_that_were_added_to_fold_all_are_named(fold):
+    """It validates on what it is trained on, and no case moved from one side to the other."""
+    from nnunetv2.run.run_training import run_training
+
+    fewer = describe_cases(CASES[:5], CASES[:5])
+    change_checkpoints(fold, lambda content: content.update(trained_on={**fewer, "history": []}))
+    fold.rename(fold.with_name("fold_all"))
+    with pytest.raises(UserError, match="another split than there is now: now it trains on case_5; restore the split"):
+        run_training("1", "2d", "all", TRAINER, "tiny", continue_training=True, device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize("make", [forget_cases, as_nnunets_own])
