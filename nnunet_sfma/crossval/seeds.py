@@ -9,6 +9,7 @@ from nnunet_sfma.crossval.models import Model
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.files import replace_text
 from nnunet_sfma.nnunet_files import read_plans
+from nnunet_sfma.trainers.changed_plans import say_the_same
 
 
 def seeded(models: Sequence[Model], seeds: Sequence[int], write: bool = True) -> list[Model]:
@@ -36,7 +37,7 @@ def _with_seed(model: Model, seed: int, write: bool) -> Model:
     if made_by.command_of(plans):
         plans[made_by.KEY] = [*plans[made_by.KEY], "--set", f"training.seed={seed}", "--name", name]
     path = model.preprocessed / f"{name}.json"
-    if path.is_file() and not made_by.are_the_same(read_plans(path), plans):
+    if path.is_file() and not say_the_same(read_plans(path), plans):
         raise UserError(f"{path} holds other plans than {model.plans} with seed {seed}: remove or rename one of them.")
     if write and not path.is_file():
         replace_text(path, json.dumps(plans, indent=4))

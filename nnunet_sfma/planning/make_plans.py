@@ -264,12 +264,14 @@ def _write(path: Path, plans: dict, overwrite: bool, has_own_data: bool) -> bool
 
 
 def _holds(path: Path, plans: dict) -> bool:
-    """Whether a file holds these plans, whatever made it."""
+    """Whether a file holds these plans, whatever made it, though it may leave out what is at its default."""
+    from nnunet_sfma.trainers.changed_plans import say_the_same
+
     try:
         there = read_plans(path)
     except UserError:
         return False
-    return made_by.are_the_same(there, plans)
+    return say_the_same(there, plans)
 
 
 def _is_of_ours(path: Path) -> bool:

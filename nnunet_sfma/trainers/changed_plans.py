@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_sfma import made_by
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.sentences import first_few, shortened
 from nnunet_sfma.trainers.listed_networks import argument_defaults
@@ -38,6 +39,11 @@ def changes_between(then: dict, now: dict, configuration: str) -> Changes:
             settings.pop("training", None)
     old, new = _flat(old), _flat(new)
     return {key: (old.get(key), new.get(key)) for key in sorted({*old, *new}) if old.get(key) != new.get(key)}
+
+
+def say_the_same(plans: dict, others: dict) -> bool:
+    """Whether two plans are equal, whatever made them; what one leaves out is at its default."""
+    return made_by.are_the_same(_complete(plans), _complete(others))
 
 
 def label_changes(then: dict, now: dict) -> Changes:
@@ -76,19 +82,26 @@ def _within(key: str, blocks: tuple[str, ...]) -> bool:
 def _settings(plans: dict, configuration: str) -> dict:
     if configuration not in plans["configurations"]:
         return {}
-    settings = dict(PlansManager(plans).get_configuration(configuration).configuration)
-    if "training" in settings:
-        settings["training"] = {**DEFAULTS, **settings["training"]}
-    if "architecture" in settings:
-        settings["architecture"] = _with_defaults(settings["architecture"])
+    settings = _with_defaults(PlansManager(plans).get_configuration(configuration).configuration)
     settings |= {key: plans.get(key) for key in OF_ALL_CONFIGURATIONS}
     return {key: value for key, value in settings.items() if key not in UNIMPORTANT}
 
 
-def _with_defaults(architecture: dict) -> dict:
-    """An ``architecture`` block with the arguments that plans of before did not name yet."""
-    arguments = {**argument_defaults(architecture["network_class_name"]), **architecture["arch_kwargs"]}
-    return {**architecture, "arch_kwargs": arguments}
+def _complete(plans: dict) -> dict:
+    configurations = {name: _with_defaults(block) for name, block in plans["configurations"].items()}
+    return {**plans, "configurations": configurations}
+
+
+def _with_defaults(configuration: dict) -> dict:
+    """A configuration with what plans of before did not name yet in the blocks that are of ours."""
+    complete = dict(configuration)
+    if "training" in complete:
+        complete["training"] = {**DEFAULTS, **complete["training"]}
+    if "architecture" in complete:
+        block = complete["architecture"]
+        arguments = {**argument_defaults(block["network_class_name"]), **block["arch_kwargs"]}
+        complete["architecture"] = {**block, "arch_kwargs": arguments}
+    return complete
 
 
 def _flat(settings: Mapping, prefix: str = "") -> dict:

@@ -180,6 +180,23 @@ def test_existing_plans_are_not_replaced_by_others(workspace):
     assert read(workspace, "sfmanet")["configurations"]["2d"]["batch_size"] == 2
 
 
+def test_plans_of_before_a_key_are_the_same_where_it_is_at_its_default(workspace):
+    main(["plan", "-d", "1", "--preset", "sfmanet-narrow"])
+    path = workspace.preprocessed / workspace.plain / "sfmanet-narrow.json"
+    made = json.loads(path.read_text())
+    for block, key in (("training", "accelerate"), ("training", "seed"), ("architecture", "sgu_weight")):
+        before = json.loads(path.read_text())
+        place = before["configurations"]["2d"][block]
+        del place.get("arch_kwargs", place)[key]
+        path.write_text(json.dumps(before))
+    main(["plan", "-d", "1", "--preset", "sfmanet-narrow"])
+    assert json.loads(path.read_text()) == made
+    before["configurations"]["2d"]["training"]["num_epochs"] = 3
+    path.write_text(json.dumps(before))
+    with pytest.raises(UserError, match="exists and differs"):
+        main(["plan", "-d", "1", "--preset", "sfmanet-narrow"])
+
+
 def test_every_preset_makes_plans(workspace):
     for name in preset_names():
         main(["plan", "-d", "1", "--preset", name])
