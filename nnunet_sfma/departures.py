@@ -103,7 +103,7 @@ def departures_of(architecture: Mapping | None, training: Mapping | None, config
     Args:
         architecture: its block of the plans, None for that of nnU-Net's own plans.
         training: as above; without it nnU-Net's own trainer has trained, of which no paper speaks.
-        configuration: its patch and batch size, where they are known.
+        configuration: its patch and batch size and which ``paper_slices`` a conversion cut, as far as they are known.
     """
     network = _network(architecture)
     if network is None or not training:
@@ -140,7 +140,9 @@ def departures_of_evaluation(evaluation: dict) -> list[Departure]:
     if not model.get("architecture"):
         return []
     sizes = {key: model[key] for key in ("patch_size", "batch_size")}
-    return departures_of(model["architecture"], model["training"], sizes)
+    conversion = evaluation["dataset"].get("release_options") or {}
+    configuration = {**sizes, "paper_slices": conversion.get("paper_slices")}
+    return departures_of(model["architecture"], model["training"], configuration)
 
 
 def counted(departures: Sequence[Departure]) -> str:

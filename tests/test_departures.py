@@ -50,7 +50,7 @@ def test_entries_have_keys_and_conditions_that_exist():
         keys = [each.key for each in entries(network)]
         assert len(set(keys)) == len(keys)
         training = {f"training.{key}" for key in load_preset("sfmanet").training}
-        known = {*content["defaults"], *training, "batch_size", "patch_size"}
+        known = {*content["defaults"], *training, "batch_size", "patch_size", "paper_slices"}
         assert {key for each in entries(network) for key in [each.switch, *each.when] if key} <= known
 
 

@@ -8,6 +8,7 @@ from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.compare import compare, to_json
 from nnunet_sfma.evaluation.comparison_text import format_comparison
 from nnunet_sfma.evaluation.published import PROTOCOL, tables_for
+from nnunet_sfma.presets import load_preset
 from tests.evaluation.evaluations import make_evaluation, set_scores
 
 OURS, NNUNET = "nnUNetTrainerSFMANet / sfmanet / 2d", "nnUNetTrainer / nnUNetPlans / 2d"
@@ -161,6 +162,15 @@ def with_network(name: str, **switches) -> dict:
     network = {"network_class_name": "nnunet_sfma.networks.sfmanet.model.SFMANet", "arch_kwargs": kwargs}
     evaluation["model"]["architecture"] = network
     return evaluation
+
+
+@pytest.mark.parametrize("slices, departs", [(None, True), ("lesion", True), ("all", False)])
+def test_slices_that_a_conversion_cut_as_the_paper_does_are_no_departure(slices, departs):
+    evaluation = make_evaluation(OURS, release="atlas")
+    evaluation["model"]["architecture"] = load_preset("sfmanet-atlas").architecture
+    if slices:
+        evaluation["dataset"]["release_options"] = {"paper_slices": slices, "axis": "x", "size": 256}
+    assert ("slices" in {each.entry.key for each in compare([evaluation]).departures}) == departs
 
 
 def test_departures_are_those_of_the_models_compared():
