@@ -4,11 +4,13 @@ A loss indexes its classes with them: on a CPU that is an index error, on a GPU 
 and with regions they become background without a word.
 """
 
+from collections import ChainMap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk  # noqa: N813
+import torch.distributed as dist
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
@@ -25,7 +27,8 @@ def refuse_unknown_labels(
 ) -> None:
     """Refuse preprocessed cases with labels that the data set does not know.
 
-    It takes less than a minute for a thousand large cases, for nnU-Net keeps labels compressed.
+    It takes less than a minute for a thousand large cases, for nnU-Net keeps labels compressed. On several GPUs each
+    rank looks at a share: while one looked at everything, the others might wait for longer than NCCL lets them.
 
     Args:
         datasets: nnU-Net's, each with the identifiers of its cases.
@@ -40,7 +43,8 @@ def refuse_unknown_labels(
     ignored = [labels.ignore_label] if labels.has_ignore_label else []
     known, unknown = {*map(int, labels.all_labels), *ignored}, {}
     holders = {case: dataset for dataset in datasets for case in dataset.identifiers}
-    for case, dataset in holders.items():
+    rank, ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    for case, dataset in list(holders.items())[rank::ranks]:
         _, segmentation, _, properties = dataset.load_case(case)
         segmentation = segmentation[:]
         found = _unknown(segmentation, known)
@@ -48,6 +52,10 @@ def refuse_unknown_labels(
             found = [OUTSIDE, *found]
         if found:
             unknown[case] = found
+    if ranks > 1:
+        of_all_ranks: list[dict] = [{}] * ranks
+        dist.all_gather_object(of_all_ranks, unknown)
+        unknown = dict(sorted(ChainMap(*of_all_ranks).items()))
     if unknown:
         values = sorted({value for found in unknown.values() for value in found})
         raise UserError(

@@ -344,8 +344,7 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
             UserError: if a label lies on another grid than its image or holds values that dataset.json does not know.
         """
         training, validation = super().get_tr_and_val_datasets()
-        if self.local_rank == 0:
-            self._check_data(training, validation)
+        self._check_data(training, validation)
         self.cases = describe_cases(training.identifiers, validation.identifiers)
         batch_size, lesion_only = self.configuration_manager.batch_size, self.recipe.slices == "lesion"
         self.num_iterations_per_epoch = self.recipe.iterations(
@@ -364,9 +363,10 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         folder, plans = Path(self.preprocessed_dataset_folder_base), self.plans_manager
         mending = preprocess_again(folder, plans.plans_name, self.configuration_name)
         refuse_unknown_labels([training, validation], self.label_manager, self._has_negative_label, mending)
-        cases = {*training.identifiers, *validation.identifiers}
-        for sentence in compare_with_raw(plans, self.configuration_name, folder, cases):
-            self.print_to_log_file(f"Warning: {sentence}")
+        if self.local_rank == 0:
+            cases = {*training.identifiers, *validation.identifiers}
+            for sentence in compare_with_raw(plans, self.configuration_name, folder, cases):
+                self.print_to_log_file(f"Warning: {sentence}")
 
     def _has_negative_label(self, case: str) -> bool:
         label = Path(self.preprocessed_dataset_folder_base, REFERENCES, f"{case}{self.dataset_json['file_ending']}")
