@@ -33,7 +33,7 @@ def differing_recipe(a: Mapping | None, b: Mapping | None) -> list[str]:
     of_rows = {key for model in (a, b) for row in rows if _has(model, row) for key in row.training}
     of_a, of_b = (_recipe(model) for model in (a, b))
     differing = [key for key in {**of_a, **of_b} if of_a.get(key) != of_b.get(key) and key not in of_rows]
-    return [f"{key} ({_shown(of_a, key)} and {_shown(of_b, key)})" for key in differing]
+    return [f"{shortened(key, 40)} ({_shown(of_a, key)} and {_shown(of_b, key)})" for key in differing]
 
 
 def _is_trained_by_us(model: Mapping) -> bool:

@@ -108,3 +108,10 @@ def test_a_file_with_another_architecture_ends_in_no_trace(architecture: dict):
     odd["model"]["architecture"] = architecture
     compare([evaluated("sfmanet-isles2022"), odd])
     compare([odd, evaluated("sfmanet-isles2022", "unet")])
+
+
+def test_what_a_file_says_stays_in_one_line():
+    odd = evaluated("sfmanet-isles2022", "unet", training={"a\nb": "c\nd" * 1000})
+    with pytest.raises(UserError, match=r"differ in a b \(nothing and c dc d") as error:
+        compare([evaluated("sfmanet-isles2022"), odd])
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500
