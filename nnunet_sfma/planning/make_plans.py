@@ -124,8 +124,6 @@ def make_plans(
     if gpu_memory is not None:
         notes += _size_batch(plans, dataset_json, estimate, gpu_memory)
     notes.append(describe(estimate, configuration["batch_size"], configuration["patch_size"]))
-    if recipe.activation_checkpointing:
-        notes.append("The estimate is without activation checkpointing: a training takes less.")
     departures = departures_of(configuration["architecture"], configuration["training"], configuration)
     listing = "networks --departures" if ablation else f"networks --departures {preset.name}"
     notes.append(f"The model {counted(departures)}: nnunet-sfma {listing} lists them.")

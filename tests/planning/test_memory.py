@@ -10,7 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from nnunet_sfma.cli import main
 from nnunet_sfma.networks.accelerate import accelerate
-from nnunet_sfma.planning.memory import GB, MemoryEstimate, estimate_memory, kept_bytes
+from nnunet_sfma.planning.memory import GB, MemoryEstimate, estimate_memory, kept_bytes, on_fake_gpu
 from nnunet_sfma.presets import load_preset
 from nnunet_sfma.trainers.complete_plans import build_network, fit_to_patch
 
@@ -39,7 +39,27 @@ def test_what_is_kept_is_counted_once_and_without_parameters():
     network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1)).to("meta")
     pixels = 2 * 8 * 16
     # the image, the features after the ReLU, which it and the next layer keep, and three times the output
-    assert kept_bytes(network, (2, 3, 8, 16)) == 4 * pixels * (3 + 4 + 3 * 2)
+    with on_fake_gpu(network):
+        assert kept_bytes(network, (2, 3, 8, 16)) == 4 * pixels * (3 + 4 + 3 * 2)
+
+
+def test_half_precision_keeps_half(workspace, read_estimate):
+    for precision in ("auto", "fp16", "fp32"):
+        setting = f"training.precision={precision}"
+        main(["plan", "-d", "1", "--preset", "danie-narrow", "--name", precision, "--set", setting])
+    auto, half, single = (read_estimate(precision)[1] for precision in ("auto", "fp16", "fp32"))
+    assert auto == half
+    assert 0.4 * single.bytes_per_image < half.bytes_per_image < 0.7 * single.bytes_per_image
+
+
+def test_plain_units_keep_more_and_checkpointing_keeps_less(workspace, read_estimate):
+    for name in ("accelerate=true", "accelerate=false", "activation_checkpointing=true"):
+        main(["plan", "-d", "1", "--preset", "sfmanet-narrow", "--name", name, "--set", f"training.{name}"])
+    fast, plain, checkpointed = (
+        read_estimate(name)[1].bytes_per_image
+        for name in ("accelerate=true", "accelerate=false", "activation_checkpointing=true")
+    )
+    assert checkpointed < 0.8 * fast < 0.8 * plain
 
 
 @pytest.mark.parametrize("preset", ["sfmanet-narrow", "danie-narrow"])
@@ -56,11 +76,12 @@ def test_as_much_is_kept_as_with_real_tensors(preset):
     for owned in (*network.parameters(), *network.buffers()):
         storages.pop(owned.untyped_storage().data_ptr(), None)
     real = sum(storage.nbytes() for storage in storages.values()) + 3 * output.nbytes
-    estimated = kept_bytes(network.to("meta"), (2, 1, 64, 64))
+    with on_fake_gpu(network):
+        estimated = kept_bytes(network, (2, 1, 64, 64))
     if preset.startswith("sfmanet"):  # a CPU computes its attention and its gates again instead of keeping them
         assert real < estimated < 1.6 * real
     else:
-        assert estimated == real
+        assert estimated == pytest.approx(real, rel=0.03)  # the kernels of attention keep other sums
 
 
 def test_optimizers_keep_what_they_keep(workspace, read_estimate):
@@ -72,15 +93,15 @@ def test_optimizers_keep_what_they_keep(workspace, read_estimate):
     architecture = load_preset("sfmanet-narrow").architecture
     weights = sum(parameter.nbytes for parameter in build_network(architecture, 1, 2).parameters())
     assert fixed["adam"] - fixed["sgd"] == fixed["amsgrad"] - fixed["adam"] == weights
-    assert fixed["sgd"] == 3 * weights + GB
+    assert 3 * weights + GB < fixed["sgd"] < 5 * weights + GB  # float16 and merged weights are kept as well
 
 
 def test_estimate_is_printed_for_the_batch_of_the_preset(workspace, read_estimate, capsys):
     main(["plan", "-d", "1", "--preset", "sfmanet-atlas"])
     printed = capsys.readouterr().out
-    found = re.search(r"Estimated training memory: (.*) GB for a batch of 16 patches of 256 x 256 \(float32", printed)
+    found = re.search(r"Estimated training memory: (.*) GB for a batch of 16 patches of 256 x 256 \(float16", printed)
     assert float(found.group(1)) == pytest.approx(read_estimate("sfmanet-atlas")[1].of_batch(16) / GB, abs=0.05)
-    assert 20 < float(found.group(1)) < 40
+    assert 6 < float(found.group(1)) < 12  # 7.2 counted with the optimiser's state
 
 
 def test_batch_is_the_largest_that_fits(workspace, many_cases, read_estimate, capsys):
