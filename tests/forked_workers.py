@@ -6,6 +6,7 @@ milliseconds. A forked worker is a process of its own as well, with nothing of i
 
 import multiprocessing
 import os
+from multiprocessing import forkserver
 from multiprocessing.context import BaseContext, ForkServerContext, ForkServerProcess
 
 import pytest
@@ -38,6 +39,8 @@ def fork_workers(patch: pytest.MonkeyPatch) -> None:
     """Have this process' pools of spawned workers fork them."""
     forked, get_context = _Context(), multiprocessing.get_context
     forked.set_forkserver_preload(IMPORTED_ONCE)
+    # now, as the signals are handled here: a worker whose server was started with SIGTERM ignored cannot be terminated
+    forkserver.ensure_running()
 
     def get_forked(method: str | None = None) -> BaseContext:
         return forked if method == "spawn" else get_context(method)
