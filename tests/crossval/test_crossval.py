@@ -93,6 +93,7 @@ def test_killed_twice_ends_like_an_undisturbed_one(two_folds, start, capsys):
         assert len(log["train_losses"]) == 3
 
 
+@pytest.mark.slow
 def test_second_driver_refuses_and_cancel_ends_the_first(two_folds, plan, start, capsys):
     plan("training.num_epochs=1000", name="long")
     driver = start(*CROSSVAL, "-p", "long")
@@ -112,6 +113,7 @@ def test_second_driver_refuses_and_cancel_ends_the_first(two_folds, plan, start,
     assert "Nothing was running." in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_fold_that_fails_does_not_stop_the_others(two_folds, start, capsys):
     """Fold 0 cannot write its validation; what can be known to be wrong with the data is refused before."""
     take_the_place_of_the_validation(two_folds)

@@ -1,6 +1,7 @@
 """A training whose augmentation worker is killed, as by the out-of-memory killer, goes on from its checkpoint."""
 
 import psutil
+import pytest
 
 from nnunet_sfma.crossval.devices import Device
 from nnunet_sfma.crossval.folds import Fold
@@ -10,6 +11,7 @@ from tests.crossval.conftest import started_commands
 from tests.trainers.conftest import TRAINER, read_checkpoint
 
 
+@pytest.mark.slow
 def test_killed_augmentation_worker_is_continued(two_folds, plan, monkeypatch, capsys):
     monkeypatch.setenv("nnUNet_n_proc_DA", "1")
     plan("training.num_epochs=4", name="longer")

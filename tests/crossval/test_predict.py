@@ -330,6 +330,7 @@ def test_what_the_postprocessing_left_empty_on_a_full_disk_is_made_again(trained
     assert [path for path in job.files if not path.exists()] == [job.files[3]]
 
 
+@pytest.mark.slow
 def test_disk_that_was_full_for_a_while(trained: Workspace, expected: Path, arguments: list[str], small_disk: Path):
     """ITK writes what it has room for, and nnU-Net ends well."""
     prediction = [*arguments, "-o", str(small_disk)]

@@ -172,6 +172,7 @@ def test_task_that_never_gets_on_is_not_queued_for_ever(tmp_path):
     assert task.checkpoint().function.runs_in_vain == 0
 
 
+@pytest.mark.slow
 @needs_slurm
 def test_failed_fold_is_named_by_the_last_job(long_folds, capsys):
     take_the_place_of_the_validation(long_folds)

@@ -55,6 +55,7 @@ def test_folder_that_cannot_be_written_ends_in_one_sentence(tmp_path):
         main(["demo", "-o", str(tmp_path / "file")])
 
 
+@pytest.mark.slow
 def test_failing_command_ends_in_its_name_and_log(small, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run_demo, "SETTINGS", ("training.num_epoch=1",))
     with pytest.raises(UserError, match="nnunet-sfma failed with exit code 1; its whole output is in .*plan.log"):

@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_sfma.errors import UserError
 from tests.conftest import Workspace
+from tests.forked_workers import fork_workers
 from tests.trainers.conftest import TRAINERS, read_checkpoint
 from tests.trainers.test_faults import kill_when
 from tests.trainers.test_training import predict
@@ -68,6 +69,7 @@ def start(workspace: Workspace, command: list[str], *options: str, **variables: 
     )
 
 
+@pytest.mark.slow
 def test_fresh_training_starts_from_the_file_and_nothing_later_needs_it(workspace, plan, train, weights, tmp_path):
     from nnunetv2.model_sharing.model_export import export_pretrained_model
 
@@ -157,6 +159,7 @@ def test_no_hub_and_no_cache_stops_before_any_epoch(workspace, small_danie, tmp_
     assert not list(workspace.results.rglob("*.pth"))
 
 
+@pytest.mark.slow
 def test_cached_imagenet_weights_need_no_hub(workspace, small_danie, tmp_path):
     snapshot = tmp_path / "cache" / "hub" / "models--timm--maxvit_tiny_tf_224.in1k" / "snapshots" / "1234"
     snapshot.mkdir(parents=True)
@@ -248,7 +251,8 @@ def test_norms_biases_scalars_and_tables_are_free_of_weight_decay(workspace, pla
     assert groups[1e-4] == {names[weight] for weight in matrices if weight.numel() > 1}
 
 
-def test_every_rank_gets_the_file_of_the_first(tmp_path):
+def test_every_rank_gets_the_file_of_the_first(tmp_path, monkeypatch):
+    fork_workers(monkeypatch)
     torch.multiprocessing.spawn(_ask_on_two_ranks, (tmp_path,), nprocs=2)
     answers = [(tmp_path / f"rank{rank}").read_text() for rank in (0, 1)]
     assert answers == ["from rank 0|no hub on rank 0"] * 2

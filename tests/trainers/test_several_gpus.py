@@ -55,6 +55,7 @@ def run(workspace, plan, tmp_path) -> Callable[..., tuple[int, str, list[dict]]]
     return start
 
 
+@pytest.mark.slow
 def test_killed_training_goes_on_and_validates_fewer_cases_than_ranks(run, workspace):
     assert run("--killed-after", str(STEPS + 2))[0] == -signal.SIGKILL
     status, stderr, ranks = run("--c")
