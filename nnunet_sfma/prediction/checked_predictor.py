@@ -15,6 +15,7 @@ from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 from nnunetv2.utilities.helpers import empty_cache
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
+from nnunet_sfma.devices import is_out_of_memory
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.prediction.earlier_run import remove_earlier
 from nnunet_sfma.prediction.reading import read_cases
@@ -29,6 +30,7 @@ NO_NUMBERS = (
     "The network's output is not a number: its weights are broken, or too large for half precision (then predict with "
     "-device cpu)."
 )
+TOO_LARGE = "Memory does not suffice for its logits: predict it on a device with more of it."
 
 
 class CheckedPredictor(nnUNetPredictor):
@@ -135,7 +137,7 @@ class CheckedPredictor(nnUNetPredictor):
             name = Path(item["ofile"]).name if item["ofile"] else f"an image of shape {tuple(item['data'].shape)}"
             print(f"Predicting {name}", flush=True)
             try:
-                logits = self.predict_logits_from_preprocessed_data(item["data"])
+                logits = self._predict(item["data"])
             except UserError as error:
                 self._leave_out(f"{name} ({as_clause(error)})")
                 continue
@@ -143,6 +145,15 @@ class CheckedPredictor(nnUNetPredictor):
                 self.outputs.append(item["ofile"])
             # tensors would be passed to another process in shared memory, of which there may be little
             yield logits.numpy(), item["data_properties"], *model, item["ofile"], save_probabilities
+
+    def _predict(self, data: torch.Tensor) -> torch.Tensor:
+        """As :meth:`predict_logits_from_preprocessed_data`, with a sentence if memory does not suffice."""
+        try:
+            return self.predict_logits_from_preprocessed_data(data)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise UserError(TOO_LARGE) from error
 
     def predict_logits_from_preprocessed_data(self, data: torch.Tensor) -> torch.Tensor:
         """nnU-Net's logits (K, Z, Y, X) of an image (C, Z, Y, X).

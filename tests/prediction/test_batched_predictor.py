@@ -167,17 +167,30 @@ class OfValues(nn.Conv2d):
         return super().forward(self.function(images))
 
 
+def as_if_too_large(images: torch.Tensor) -> torch.Tensor:
+    if images.max() > 10:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    return images
+
+
 @pytest.mark.parametrize(
-    ("function", "left_out", "processes"), [(torch.log1p, "dark", 0), (torch.exp, "bright", 1)], ids=["nan", "infinite"]
+    ("function", "left_out", "why", "processes"),
+    [
+        (torch.log1p, "dark", "the network's output is not a number", 0),
+        (torch.exp, "bright", "the network's output is not a number", 1),
+        (as_if_too_large, "bright", "memory does not suffice", 0),
+    ],
+    ids=["nan", "infinite", "too large"],
 )
-def test_case_whose_logits_are_no_numbers_is_left_out(
+def test_case_that_cannot_be_predicted_is_left_out(
     predictor_of: Callable[[nn.Module], BatchedPredictor],
     tmp_path: Path,
     function: Callable[[torch.Tensor], torch.Tensor],
     left_out: str,
+    why: str,
     processes: int,
 ):
-    """Of normalised images with one voxel far from the others: the first is NaN, the second too large for float16."""
+    """Of normalised images with one voxel far from the others: its logarithm is NaN, or its exponential too large."""
     for case, (most, one) in {"bright": (1, 2), "dark": (2, 1), "plain": (1, 1)}.items():
         voxels = np.full((1, 40, 32), most, np.float32)
         voxels[0, 20, 16] = one
@@ -190,8 +203,8 @@ def test_case_whose_logits_are_no_numbers_is_left_out(
         num_processes_preprocessing=0,
         num_processes_segmentation_export=processes,
     )
-    (why,) = predictor.unusable
-    assert why.startswith(f"{left_out} (the network's output is not a number: ")
+    (said,) = predictor.unusable
+    assert said.startswith(f"{left_out} ({why}")
     others = {"bright", "dark", "plain"} - {left_out}
     assert {path.name for path in out.glob("*.nii.gz")} == {f"{case}.nii.gz" for case in others}
     assert {path.stem for path in out.glob("*.npz")} == others
