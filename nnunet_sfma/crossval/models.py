@@ -181,9 +181,9 @@ def keep_split_and_plans(model: Model, folds: Sequence[int] | None = None) -> No
         replace_text(path, json.dumps(split, indent=4))
     make_writable_folder(model.notes)
     plans = (model.preprocessed / f"{model.plans}.json").read_text()
-    if folds is not None and model.split_copy.is_file():
+    with contextlib.suppress(UserError):  # there is no copy yet, or it is damaged and tells nothing any more
         for fold, sides in enumerate(read_splits(model.split_copy)[: len(split)]):
-            if fold not in folds and is_begun(model.folder / f"fold_{fold}"):
+            if folds is not None and fold not in folds and is_begun(model.folder / f"fold_{fold}"):
                 split[fold] = sides
     replace_texts({model.split_copy: json.dumps(split, indent=4), model.plans_copy: plans})
 
