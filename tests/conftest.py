@@ -102,6 +102,18 @@ def _prepare(root: Path) -> None:
         plan_and_preprocess([1, 2])
 
 
+@pytest.fixture(scope="session")
+def counted_networks(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
+    """What ``nnunet-sfma networks --json`` counts, for half a minute."""
+
+    def count(folder: Path) -> None:
+        from nnunet_sfma.planning.cost_table import cost_rows, to_json
+
+        (folder / "networks.json").write_text(to_json(cost_rows()))
+
+    return json.loads((build_once("networks", count, tmp_path_factory) / "networks.json").read_text())["networks"]
+
+
 @pytest.fixture
 def workspace(prepared: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """A copy of the prepared workspace that nnU-Net's variables point to."""

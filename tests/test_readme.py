@@ -14,7 +14,7 @@ from nnunet_sfma.departures import entries
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.published import tables_for
 from nnunet_sfma.explaining.case import find_case
-from nnunet_sfma.planning.cost_table import CostRow, cost_rows, format_table
+from nnunet_sfma.planning.cost_table import CostRow, format_table
 from nnunet_sfma.presets import load_preset, preset_names
 from tests.conftest import Workspace, plan_and_preprocess
 from tests.dataset_conversion.releases import build_isles
@@ -127,11 +127,10 @@ def _inference_of_sfmanet(speed: dict) -> dict:
     return next(cell["networks"]["sfmanet"] for cell in speed["cells"] if cell["mode"] == "inference")
 
 
-def test_costs_are_those_that_the_command_counts(costs: dict[str, CostRow]):
-    counted = cost_rows()
-    assert {row.preset for row in counted} <= set(costs)
-    for row in counted:
-        assert row == costs[row.preset]
+def test_costs_are_those_that_the_command_counts(costs: dict[str, CostRow], counted_networks: list[dict]):
+    assert {row["preset"] for row in counted_networks} <= set(costs)
+    for row in counted_networks:
+        assert CostRow(**row) == costs[row["preset"]]
 
 
 def test_tables_of_networks_are_those_that_the_command_prints(cost_table: str):

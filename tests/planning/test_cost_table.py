@@ -12,10 +12,8 @@ from nnunet_sfma.presets import preset_names
 
 
 @pytest.fixture(scope="module")
-def costs() -> dict:
-    from nnunet_sfma.planning.cost_table import cost_rows, to_json
-
-    return {row["preset"]: row for row in json.loads(to_json(cost_rows()))["networks"]}
+def costs(counted_networks: list[dict]) -> dict:
+    return {row["preset"]: row for row in counted_networks}
 
 
 @pytest.mark.parametrize("preset", ["sfmanet", "sfmanet-r1", "sfmanet-ablation-unet"])
