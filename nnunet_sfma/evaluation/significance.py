@@ -89,7 +89,8 @@ def paired_tests(evaluations: Sequence[dict], metric: str) -> list[PairedTest]:
 
     The values of one subject (two frames, two scans, slices) are averaged first: they are not independent, and a test
     that counted each of them would find differences that are not there. Unless all subjects are known, cases are
-    tested. Cases without a value in either evaluation are left out of the pair.
+    tested. Cases without a value in either evaluation are left out of the pair, and of the mean over classes those in
+    which other classes have one.
 
     Args:
         evaluations: as from ``read_evaluation``.
@@ -202,14 +203,26 @@ def _scores(case: dict, class_name: str) -> dict:
 def _paired_differences(a: dict, b: dict, metric: str, class_name: str) -> np.ndarray:
     """a - b by subject, or by case, where both have a value."""
     subjects = _subjects(a, b)
-    others = {case["case"]: _scores(case, class_name).get(metric) for case in b["cases"]}
+    others = {case["case"]: case for case in b["cases"]}
     paired = [
-        (subjects[case["case"]], value - other)
+        (subjects[case["case"]], *(_scores(each, class_name)[metric] for each in (case, other)))
         for case in a["cases"]
-        if (value := _scores(case, class_name).get(metric)) is not None and (other := others[case["case"]]) is not None
+        if _is_pair(case, other := others[case["case"]], metric, class_name)
     ]
-    by_subject = _by_subject((difference for _, difference in paired), (subject for subject, _ in paired))
+    by_subject = _by_subject((value - other for _, value, other in paired), (subject for subject, *_ in paired))
     return np.array([np.mean(own) for own in by_subject.values()])
+
+
+def _is_pair(case: dict, other: dict, metric: str, class_name: str) -> bool:
+    """Whether both have a value, and of a mean over classes those of the same classes: a missed one has no distance."""
+    have_values = all(_scores(each, class_name).get(metric) is not None for each in (case, other))
+    return have_values and (class_name != MEAN or _classes_of(case, metric) == _classes_of(other, metric))
+
+
+def _classes_of(case: dict, metric: str) -> set[str]:
+    """The classes that have a value in a case."""
+    of_classes = "iou" if metric == "miou" else metric
+    return {name for name, scores in case["classes"].items() if scores.get(of_classes) is not None}
 
 
 def unit_of_pairs(*evaluations: dict) -> str:

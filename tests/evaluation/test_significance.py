@@ -63,6 +63,22 @@ def test_cases_without_a_value_in_both_are_left_out():
     assert (test.n, test.p, test.p_holm, test.note) == (0, None, None, "No case has a value in both.")
 
 
+def test_means_over_other_classes_are_no_pair():
+    """A class that is missed has no distance: the mean of what was found would count for the model that misses it."""
+    a, b = (make_evaluation(name, classes=("large", "small"), cases=24) for name in (A, B))
+    for evaluation, missed in ((a, 12), (b, 0)):
+        for number, case in enumerate(evaluation["cases"]):
+            small = None if number < missed else 9.0 + number / 100
+            case["classes"]["large"]["hd95"], case["classes"]["small"]["hd95"] = 1.0, small
+            case["mean"]["hd95"] = 1.0 if small is None else (1.0 + small) / 2
+    tests = {test.class_name: test for test in paired_tests([a, b], "hd95")}
+    assert {name: (test.n, test.mean_difference, test.p) for name, test in tests.items()} == {
+        "large": (24, 0, 1),
+        "small": (12, 0, 1),
+        "mean": (12, 0, 1),
+    }
+
+
 def test_cases_of_a_subject_count_once():
     a, b = (make_evaluation(name, cases=24, cases_per_subject=3) for name in (A, B))
     (test,) = paired_tests([a, b], "hd95")
