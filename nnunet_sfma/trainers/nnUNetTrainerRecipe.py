@@ -60,6 +60,7 @@ from nnunet_sfma.trainers.online_dice import dice_per_class, hard_counts
 from nnunet_sfma.trainers.pretrained import check_pretrained, on_first_rank, start_from_pretrained
 from nnunet_sfma.trainers.recipe import Recipe
 from nnunet_sfma.trainers.seeding import seed_everything, seed_workers
+from nnunet_sfma.trainers.synchronised_norm import synchronise_in_one_graph
 from nnunet_sfma.trainers.trained_on import describe_cases, kept_cases, refuse_another_split
 from nnunet_sfma.trainers.training_log import TrainingLog
 from nnunet_sfma.trainers.typed_training import remember_command
@@ -180,6 +181,8 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         super().initialize()
         if self.recipe.activation_checkpointing:
             checkpoint_activations(_bare(self.network))
+        if self.is_ddp and isinstance(self.network.module, OptimizedModule):
+            synchronise_in_one_graph(self.network)
         _bare(self.network).register_load_state_dict_post_hook(self._note_loaded_weights)
 
     def _do_i_compile(self) -> bool:

@@ -1,7 +1,7 @@
 """Two processes that train one fold as ``nnUNetv2_train -num_gpus 2`` does, on the CPU: run by the tests.
 
 nnU-Net's own function insists on CUDA and NCCL. What is set here instead of its choices: the group talks over gloo, the
-trainers' device is the CPU, and BatchNorm is not synchronised, which PyTorch does on GPUs only.
+trainers' device is the CPU, and BatchNorm is synchronised as in compiled networks, because PyTorch's own needs GPUs.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as of_nnunet  # noqa: 
 from torch.nn.parallel import DistributedDataParallel
 
 from nnunet_sfma.trainers.nnUNetTrainerRecipe import nnUNetTrainerRecipe
+from nnunet_sfma.trainers.synchronised_norm import synchronise_in_one_graph
 from tests.trainers.conftest import TRAINER
 
 RANKS = 2
@@ -29,8 +30,7 @@ RANKS = 2
 def train(rank: int, typed: argparse.Namespace, meeting_point: str) -> None:
     """What ``run_ddp`` of nnU-Net does on each rank, but training and validation one at a time."""
     torch.set_num_threads(1)
-    of_nnunet.DDP = lambda network, device_ids: DistributedDataParallel(network)
-    torch.nn.SyncBatchNorm.convert_sync_batchnorm = lambda network: network
+    of_nnunet.DDP = lambda network, device_ids: DistributedDataParallel(synchronise_in_one_graph(network))
     timeout = timedelta(seconds=typed.timeout)
     dist.init_process_group("gloo", init_method=meeting_point, rank=rank, world_size=RANKS, timeout=timeout)
     trainer = run_training.get_trainer_from_args("1", "2d", 0, TRAINER, typed.plans, typed.c, torch.device("cpu"))
