@@ -17,10 +17,12 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 from nnunet_sfma.devices import is_out_of_memory
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.nnunet_files import read_dataset_json, read_plans
 from nnunet_sfma.prediction.earlier_run import remove_earlier
 from nnunet_sfma.prediction.reading import read_cases
 from nnunet_sfma.prediction.resized import ResizingPlans, how_resized
 from nnunet_sfma.sentences import as_clause
+from nnunet_sfma.trainers.changed_plans import refuse_weights_of_other_plans
 from nnunet_sfma.trainers.checkpoint_reader import DamagedCheckpointError, read_checkpoint
 from nnunet_sfma.trainers.checkpoints import FINAL
 from nnunet_sfma.workers import few_ahead
@@ -55,12 +57,14 @@ class CheckedPredictor(nnUNetPredictor):
         safe to be loaded by it.
 
         Raises:
-            UserError: if a checkpoint is damaged, or names something that is not trusted.
+            UserError: if a checkpoint is damaged, names something that is not trusted, or was trained with other plans.
         """
+        model = Path(model_training_output_dir)
+        plans, dataset_json = read_plans(model / "plans.json"), read_dataset_json(model / "dataset.json")
         for fold in use_folds:
-            path = Path(model_training_output_dir, f"fold_{fold}", checkpoint_name)
+            path = model / f"fold_{fold}" / checkpoint_name
             try:
-                read_checkpoint(path)
+                refuse_weights_of_other_plans(read_checkpoint(path), plans, dataset_json, path)
             except DamagedCheckpointError as error:
                 raise UserError(f"{path} cannot be loaded ({error}): restore it, or train that fold again.") from None
         super().initialize_from_trained_model_folder(model_training_output_dir, use_folds, checkpoint_name)

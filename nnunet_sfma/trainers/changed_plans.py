@@ -8,6 +8,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_sfma import made_by
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.made_for import INTENSITIES
 from nnunet_sfma.sentences import first_few, shortened
 from nnunet_sfma.trainers.listed_networks import argument_defaults
 from nnunet_sfma.trainers.recipe import Recipe
@@ -19,6 +20,19 @@ OF_ALL_CONFIGURATIONS = ("transpose_forward", "transpose_backward", "image_reade
 # what says nothing of a training: names of folders and of another configuration, and the sizes that were met
 UNIMPORTANT = ("data_identifier", "inherits_from", "median_image_size_in_voxels")
 CONTINUABLE = ("batch_size", "batch_dice", "patch_size", "training")
+OF_A_PREDICTION = (
+    "architecture",
+    "spacing",
+    "normalization_schemes",
+    "use_mask_for_norm",
+    "transpose_forward",
+    "transpose_backward",
+    *INTENSITIES,
+    "labels",
+    "regions_class_order",
+    "channel_names",
+)
+"""What weights depend on that predict: the network, and images as it saw them."""
 NOT_CONTINUABLE = ("training.optimizer", "training.optimizer_kwargs", "training.weight_decay_on")
 
 
@@ -38,7 +52,8 @@ def changes_between(then: dict, now: dict, configuration: str) -> Changes:
             settings.pop("architecture", None)
             settings.pop("training", None)
     old, new = _flat(old), _flat(new)
-    return {key: (old.get(key), new.get(key)) for key in sorted({*old, *new}) if old.get(key) != new.get(key)}
+    pairs = {key: (old.get(key), new.get(key)) for key in sorted({*old, *new})}
+    return {key: pair for key, pair in pairs.items() if not _are_equal(*pair)}
 
 
 def say_the_same(plans: dict, others: dict) -> bool:
@@ -66,6 +81,31 @@ def refuse_what_cannot_continue(changes: Changes, folder: Path) -> None:
         )
 
 
+def refuse_weights_of_other_plans(checkpoint: dict, plans: dict, dataset_json: dict, path: Path) -> None:
+    """Refuse to predict with weights that were trained on images prepared otherwise, or in another network.
+
+    A model's folder has one plans.json, that of the fold that was started last. What is edited in it for the sake of
+    predictions alone, such as how they are resampled, is no matter.
+
+    Args:
+        checkpoint: of a fold.
+        plans, dataset_json: of the model's folder.
+        path: of the checkpoint.
+
+    Raises:
+        UserError: if network, spacing, normalisation, axes, labels or channels differ; the sentence names the keys.
+    """
+    then = checkpoint["init_args"]
+    changes = changes_between(then["plans"], plans, then["configuration"])
+    changes |= label_changes(then["dataset_json"], dataset_json)
+    refused = {key: values for key, values in changes.items() if _within(key, OF_A_PREDICTION)}
+    if refused:
+        raise UserError(
+            f"{path} was trained with other plans than the model's folder holds ({describe(refused)}): leave that fold "
+            "out, or restore the plans.json and dataset.json that it was trained with."
+        )
+
+
 def describe(changes: Changes) -> str:
     """Return changes as a list for people: ``training.num_epochs: 2 then, 4 now``."""
     return first_few([f"{key}: {_value(old)} then, {_value(new)} now" for key, (old, new) in changes.items()])
@@ -83,7 +123,8 @@ def _settings(plans: dict, configuration: str) -> dict:
     if configuration not in plans["configurations"]:
         return {}
     settings = _with_defaults(PlansManager(plans).get_configuration(configuration).configuration)
-    settings |= {key: plans.get(key) for key in OF_ALL_CONFIGURATIONS}
+    intensities = INTENSITIES if "CTNormalization" in settings.get("normalization_schemes", ()) else ()
+    settings |= {key: plans.get(key) for key in (*OF_ALL_CONFIGURATIONS, *intensities)}
     return {key: value for key, value in settings.items() if key not in UNIMPORTANT}
 
 
@@ -110,6 +151,11 @@ def _flat(settings: Mapping, prefix: str = "") -> dict:
         inner = isinstance(value, Mapping)
         flat |= _flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
     return flat
+
+
+def _are_equal(old: object, new: object) -> bool:
+    """Whether two values are; one NaN, such as the intensity of a channel without foreground, is like another."""
+    return old == new or (old != old and new != new)
 
 
 def _labels(dataset_json: dict) -> dict:
