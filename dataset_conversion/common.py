@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import shutil
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ from nnunet_sfma.errors import UserError
 from nnunet_sfma.files import sha256
 from nnunet_sfma.nnunet_folders import nnunet_folder
 from nnunet_sfma.sentences import first_few
+from nnunet_sfma.subjects import NAME as SUBJECTS
 from nnunet_sfma.workers import in_parallel
 
 
@@ -110,6 +112,7 @@ def write_dataset(
         _write_provenance(folder, target.name, written, options, request, command)
         write_checksums(folder, {name: digest for each in written for name, digest in each.written.items()})
         on_folds = write_folds(folder, target.name)
+        _keep_declared_subjects(target, folder)
     print("\n".join([_closing_message(target, written), *on_folds]))
     return target
 
@@ -370,6 +373,12 @@ def _write_dataset_json(
     generate_dataset_json(
         str(folder), dict(channel_names), dict(labels), n_training, file_ending, dataset_name=name, **entries
     )
+
+
+def _keep_declared_subjects(replaced: Path, folder: Path) -> None:
+    """The user has written them by hand, and they are of the same cases as a rule; if not, ``splits`` names those."""
+    if (replaced / SUBJECTS).is_file():
+        shutil.copyfile(replaced / SUBJECTS, folder / SUBJECTS)
 
 
 def _write_provenance(

@@ -211,4 +211,7 @@ def _slice(path: Path) -> np.ndarray:
     array = sitk.GetArrayFromImage(read_image(path)).squeeze()
     if array.shape != (SIZE, SIZE):
         raise UserError(f"{path} has {array.shape} pixels instead of {SIZE} x {SIZE}; predict the slices again.")
-    return array
+    labels = array.astype(np.uint8)
+    if not np.array_equal(labels, array):
+        raise UserError(f"{path} has values that are no labels from 0 to 255; give label maps, not probabilities.")
+    return labels

@@ -202,7 +202,7 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
             super().run_training()
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
-        """Validate the fold.
+        """Validate the fold. A summary of an earlier validation is removed: this one may not come to its end.
 
         Raises:
             UserError: if another process trains or validates it, or its plans now have another patch size than it was
@@ -214,7 +214,12 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
                 f"or raise training.num_epochs and continue the fold with --c."
             )
         with self._alone(), self._unwrapped():
+            self._remove_summary()
             super().perform_actual_validation(save_probabilities)
+
+    def _remove_summary(self) -> None:
+        if self.local_rank == 0:
+            Path(self.output_folder, "validation", "summary.json").unlink(missing_ok=True)
 
     @contextmanager
     def _unwrapped(self) -> Iterator[None]:
@@ -271,7 +276,7 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
             )
 
     def _prepare_folder(self, folder: Path) -> None:
-        (folder / "validation" / "summary.json").unlink(missing_ok=True)
+        self._remove_summary()
         if not self.continues:
             replace_training(folder)
             remember_command(folder)

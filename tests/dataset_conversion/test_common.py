@@ -19,8 +19,10 @@ from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset
 
 from dataset_conversion.cases import Case, Content, Piece
 from dataset_conversion.common import write_dataset
+from dataset_conversion.raw_dataset import read_raw_dataset
 from nnunet_sfma.cli import main
 from nnunet_sfma.errors import UserError
+from nnunet_sfma.subjects import declared_subjects
 from tests.dataset_conversion.releases import write
 
 LABELS = {"background": 0, "lesion": 1}
@@ -402,6 +404,14 @@ def test_leftovers_of_a_killed_conversion_do_not_hinder(raw, case, capsys):
     assert str(left) in capsys.readouterr().out
 
 
+def test_overwrite_keeps_the_subjects_that_the_user_declared(raw, case):
+    target = write_dataset(5, "Test", [case("a"), case("b")], DWI, LABELS)
+    (target / "subjects.json").write_text('{"a": "one", "b": "one"}')
+    write_dataset(5, "Test", [case("a"), case("b")], DWI, LABELS, overwrite=True)
+    assert declared_subjects(target) == {"a": "one", "b": "one"}
+    assert {member.subject for member in read_raw_dataset(target).training} == {"one"}
+
+
 def test_replacement_that_was_killed_is_put_right(raw, case):
     """Killed while it removed the old data set, or between the two renames, when only the hidden name was left."""
     replaced = raw / ".Dataset005_Test.replaced"
@@ -708,6 +718,7 @@ import resource, sys
 from pathlib import Path
 from dataset_conversion.cases import Case, Content, Piece
 from dataset_conversion.common import write_dataset
+from dataset_conversion.raw_dataset import read_raw_dataset
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
 case = Case.from_files("a", [Path(sys.argv[3])], Path(sys.argv[4]))
 write_dataset(5, "Test", [case], {"0": "DWI"}, {"background": 0, "lesion": 1}, processes=int(sys.argv[2]))
@@ -740,6 +751,7 @@ from functools import partial
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background
 from dataset_conversion.cases import Case, Content, Piece
 from dataset_conversion.common import write_dataset
+from dataset_conversion.raw_dataset import read_raw_dataset
 cases = [Case(f"c{i}", partial(time.sleep, float(sys.argv[2]))) for i in range(50)]
 write_dataset(5, "Test", cases, {"0": "DWI"}, {"background": 0, "lesion": 1}, processes=int(sys.argv[1]))
 """

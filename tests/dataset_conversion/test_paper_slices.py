@@ -109,6 +109,8 @@ def test_some_volumes_can_be_stacked_without_the_others(sliced, tmp_path):
         (lambda place: write(sitk.Image([4, 4], sitk.sitkUInt8), place / "c9_x000.nii.gz"), "is no slice of this data"),
         (lambda place: write(sitk.Image([4, 4], sitk.sitkUInt8), place / "c1_x003.nii.gz"), "instead of 256 x 256"),
         (lambda place: (place / "c1_x003.nii.gz").write_bytes(b"x"), "cannot be read"),
+        (lambda place: write(sitk.Image([256, 256], sitk.sitkFloat32) + 0.9, place / "c1_x003.nii.gz"), "no labels"),
+        (lambda place: write(sitk.Image([256, 256], sitk.sitkInt16) + 257, place / "c1_x003.nii.gz"), "no labels"),
         (lambda place: [path.unlink() for path in place.iterdir()], "holds no predicted slices"),
     ],
 )

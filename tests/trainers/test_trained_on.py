@@ -17,6 +17,7 @@ from nnunet_sfma.crossval.folds import Fold
 from nnunet_sfma.crossval.models import Model
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.evaluation.evaluation_file import read_evaluation
+from nnunet_sfma.evaluation.fold_stage import Stage, fold_stage
 from nnunet_sfma.split_record import split_checksum
 from nnunet_sfma.trainers.changed_plans import changes_between, label_changes
 from nnunet_sfma.trainers.complete_plans import complete_plans
@@ -269,6 +270,18 @@ def test_fold_that_an_earlier_version_left_with_the_plans_of_before_is_mended(fo
     train(continue_training=True)
     main(evaluate)
     assert read_evaluation(fold.parent)["folds"][0]["detail"] == "2 of 2 epochs"
+
+
+def test_validation_that_breaks_off_leaves_no_finished_fold(workspace, fold):
+    """Of its predictions some would be of other weights than the others, and the summary of before vouch for them."""
+    shutil.copy(fold / FINAL, fold / "checkpoint_best.pth")
+    (data,) = (workspace.preprocessed / workspace.plain).glob(f"*/{CASES[1]}.b2nd")
+    data.write_bytes(b"")
+    with pytest.raises(Exception, match=r"."):
+        train(only_run_validation=True, val_with_best=True)
+    assert fold_stage(fold, CASES[:2], ".nii.gz") == Stage.TRAINED
+    with pytest.raises(SystemExit, match="Fold 0 was not validated to the end: run nnUNetv2_train 1 2d 0 .* --val"):
+        main(judging(*MODEL)[1])
 
 
 @pytest.mark.parametrize(
