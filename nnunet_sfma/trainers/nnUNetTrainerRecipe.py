@@ -464,9 +464,10 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
 
     def _refuse_not_finite(self, what: str, value: float, cases: Sequence[str]) -> None:
         if not np.isfinite(value):
+            others = " and in those that the other GPUs name, whose numbers this one shares" if self.is_ddp else ""
             raise UserError(
                 f"The {what} is {value} in epoch {self.current_epoch}, iteration {len(self.epoch_outputs)}, cases "
-                f"{', '.join(cases)}: look for broken voxels in these, or lower training.initial_lr."
+                f"{', '.join(cases)}: look for broken voxels in these{others}, or lower training.initial_lr."
             )
 
     def _backward_and_step(self, loss: torch.Tensor, cases: Sequence[str]) -> None:

@@ -85,6 +85,16 @@ def test_gradient_that_is_not_finite_stops_before_it_ruins_the_weights(workspace
     assert not list(workspace.results.rglob("*.pth"))
 
 
+def test_with_several_gpus_a_loss_that_is_not_finite_accuses_the_cases_of_all(workspace, plan):
+    trainer = get_trainer_from_args("1", "2d", 0, TRAINER, plan(), device=torch.device("cpu"))
+    trainer.initialize()
+    torch.nn.init.constant_(next(trainer.network.parameters()), torch.nan)
+    batch = {"data": torch.zeros(4, 1, 40, 32), "target": torch.zeros(4, 1, 40, 32), "keys": ["case_0", "case_1"]}
+    trainer.is_ddp = True
+    with pytest.raises(UserError, match="case_0, case_1: look for broken voxels in these and in those that the other"):
+        trainer.train_step(batch)
+
+
 @pytest.mark.parametrize("step", ["train_step", "validation_step"])
 @pytest.mark.parametrize("error", ["CUDA out of memory. Tried", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"])
 def test_lack_of_memory_says_what_to_make_smaller(workspace, plan, error, step):
