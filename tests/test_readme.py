@@ -38,7 +38,7 @@ NOT_MEASURED = (
     "Apache-2.0",
 )
 """Versions, settings and conventions."""
-OF_OTHER_TESTS = ("28.4 GB for `sfmanet`", "22.6 GB for `danie-l`")
+OF_OTHER_TESTS = ("9.3 GB for `sfmanet`", "14.6 GB for `danie-l`")
 
 
 def result(name: str) -> dict:
