@@ -85,13 +85,13 @@ def read_images(files: Sequence[str | Path], plans: PlansManager) -> tuple[np.nd
 
 
 def refuse_cut_off(files: Sequence[str | Path], reader: type[BaseReaderWriter]) -> None:
-    """Refuse a NIfTI that ends before its voxels do, which ITK reads without a word.
+    """Refuse a NIfTI or GIPL that ends before its voxels do, which ITK reads without a word.
 
     Raises:
         UnusableImageError: naming the first.
     """
     for path in map(Path, files):
-        if path.name.endswith((".nii", ".nii.gz")) and not is_whole(path, reader):
+        if path.name.endswith((".nii", ".nii.gz", ".gipl")) and not is_whole(path, reader):
             raise UnusableImageError(f"{path} is cut off")
 
 

@@ -9,11 +9,13 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
 from nnunetv2.inference.predict_from_raw_data import predict_entry_point
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_sfma.cli import main as nnunet_sfma
 from nnunet_sfma.explaining.case import CaseFiles, read_case
 from nnunet_sfma.explaining.trained_model import load_predictor
 from nnunet_sfma.prediction.__main__ import main
+from nnunet_sfma.prediction.reading import UnusableImageError, read_images
 from tests.conftest import Workspace
 from tests.prediction.conftest import PLANS, SHAPES, TRAINER, copy_images, copy_model, images_of
 
@@ -175,3 +177,14 @@ def test_device_that_is_not_there_is_named(trained, tmp_path, command):
     copy_images(trained, tmp_path / "images")
     with pytest.raises(SystemExit, match="^There is no device 'mps' that torch can use: give another one"):
         main([*command, "-device", "mps"])
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".gipl"])
+def test_formats_that_itk_reads_although_they_are_cut_off(tmp_path, ending):
+    path, whole = tmp_path / f"a_0000{ending}", np.random.default_rng(0).random((8, 40, 40), np.float32)
+    sitk.WriteImage(sitk.GetImageFromArray(whole), path)
+    plans = PlansManager({"image_reader_writer": "SimpleITKIO"})
+    np.testing.assert_array_equal(read_images([path], plans)[0][0], whole)
+    path.write_bytes(path.read_bytes()[:-9000])
+    with pytest.raises(UnusableImageError, match=f"^{path} is cut off$"):
+        read_images([path], plans)
