@@ -141,7 +141,9 @@ def on_fake_gpu(network: nn.Module) -> Iterator[None]:
         network: on the meta device; few can be made of fake tensors.
     """
     with FakeTensorMode(allow_non_fake_inputs=True), FusedAttention():
-        network.to_empty(device="cuda")
+        # each once: nnU-Net's residual blocks hold their layers under two names, and a fake tensor cannot move twice
+        for module in network.modules():
+            module.to_empty(device="cuda", recurse=False)
         yield
 
 

@@ -175,7 +175,7 @@ def test_folder_without_images_is_refused(trained, tmp_path, command):
 @pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is such a device")
 def test_device_that_is_not_there_is_named(trained, tmp_path, command):
     copy_images(trained, tmp_path / "images")
-    with pytest.raises(SystemExit, match="^There is no device 'mps' that torch can use: give another one"):
+    with pytest.raises(SystemExit, match="^There is no MPS device here that torch can use: give -device cpu"):
         main([*command, "-device", "mps"])
 
 
