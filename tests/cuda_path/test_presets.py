@@ -21,6 +21,11 @@ FAULTS = {
 }
 
 
+def trained_together(units: str):
+    """One script trains all of these networks: one of pytest's workers shall run it, not each of them."""
+    return pytest.param(units, marks=pytest.mark.xdist_group(f"networks of {units} units"))
+
+
 @pytest.fixture(scope="module")
 def problems(tmp_path_factory):
     """A function from units, "fast" or "plain", and presets, all by default, to what went wrong by preset and fault."""
@@ -44,7 +49,7 @@ def test_every_unit_trains_on_the_gpu_alone(problems, preset):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("units", ["fast", "plain"])
+@pytest.mark.parametrize("units", [trained_together("fast"), trained_together("plain")])
 @pytest.mark.parametrize("preset", distinct_networks())
 def test_a_network_trains_on_the_gpu_alone(problems, preset, units):
     assert not problems(units)[preset]
