@@ -85,7 +85,7 @@ def make_plans(
     from nnunet_sfma.planning.memory import describe, estimate_memory
     from nnunet_sfma.planning.slice_axis import plan_along
     from nnunet_sfma.trained_models import left_behind
-    from nnunet_sfma.trainers.complete_plans import check_network, fit_to_patch, read_recipe
+    from nnunet_sfma.trainers.complete_plans import check_checkpointing, check_network, fit_to_patch, read_recipe
     from nnunet_sfma.trainers.pretrained import check_pretrained
 
     preset = load_preset(preset_name, ablation)
@@ -108,6 +108,7 @@ def make_plans(
     configuration["architecture"] = fit_to_patch(block["architecture"], configuration["patch_size"])
     recipe = read_recipe(plans, CONFIGURATION)
     network = check_network(plans, CONFIGURATION)
+    check_checkpointing(network, recipe)
     refuse_not_finite(configuration["architecture"], settings)
     check_pretrained(network, recipe.pretrained)
     dataset_json = read_described(folder)

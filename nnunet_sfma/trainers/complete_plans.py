@@ -16,6 +16,7 @@ from torch import nn
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.json_files import check_content
+from nnunet_sfma.networks.accelerate import accelerate, has_checkpointing
 from nnunet_sfma.nnunet_files import ADVICE, CONFIGURATION
 from nnunet_sfma.presets import load_preset, preset_names
 from nnunet_sfma.sentences import shortened
@@ -202,6 +203,30 @@ def check_network(plans: dict, configuration: str) -> nn.Module:
     if is_nnunets_unet(network):
         _refuse_patch_that_does_not_divide(network.encoder.strides, patch_size)
     return network
+
+
+def check_checkpointing(network: nn.Module, recipe: Recipe) -> None:
+    """Refuse activation checkpointing where no unit of the network can have it.
+
+    Args:
+        network: without memory, as :func:`check_network` builds it; its units are made fast ones.
+        recipe: of the training.
+
+    Raises:
+        UserError: if the recipe asks for it all the same.
+    """
+    if not recipe.activation_checkpointing:
+        return
+    if not recipe.accelerate:
+        raise UserError(
+            "training.activation_checkpointing is true in the plan and training.accelerate is false, but only fast "
+            "units compute their activations again: leave out one of the two keys."
+        )
+    if not has_checkpointing(accelerate(network)):
+        raise UserError(
+            f"training.activation_checkpointing is true in the plan, but {type(network).__name__} has none: leave the "
+            f"key out."
+        )
 
 
 def is_nnunets_own(architecture: dict) -> bool:

@@ -23,7 +23,7 @@ from nnunet_sfma.devices import is_out_of_memory, refuse_missing_device
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.fold_cases import preprocessed_cases, refuse_unusable_folds
 from nnunet_sfma.made_for import refuse_data_of_other_plans
-from nnunet_sfma.networks.accelerate import accelerate, checkpoint_activations, has_checkpointing
+from nnunet_sfma.networks.accelerate import accelerate, checkpoint_activations
 from nnunet_sfma.nnunet_folders import make_writable_folder, nnunet_folder
 from nnunet_sfma.preprocessed_age import REFERENCES, preprocess_again
 from nnunet_sfma.raw_agreement import compare_with_raw
@@ -47,6 +47,7 @@ from nnunet_sfma.trainers.checkpoints import (
 )
 from nnunet_sfma.trainers.complete_plans import (
     build_network,
+    check_checkpointing,
     check_network,
     complete_plans,
     read_recipe,
@@ -114,7 +115,7 @@ class nnUNetTrainerRecipe(nnUNetTrainer):
         network = check_network(plans, configuration)
         refuse_network_of_another_trainer(plans, configuration, type(self).__name__)
         check_pretrained(network, self.recipe.pretrained)
-        _check_checkpointing(network, self.recipe)
+        check_checkpointing(network, self.recipe)
         refuse_data_of_other_plans(plans, configuration, nnunet_folder("nnUNet_preprocessed") / plans["dataset_name"])
         make_writable_folder(model_folder)
         super().__init__(plans, configuration, fold, dataset_json, device)
@@ -623,21 +624,6 @@ def _refuse_other_channels(expected: int, network: nn.Module, inputs: tuple[torc
         raise UserError(
             f"The image has {channels} channels, the model was planned for {expected}: give every case exactly the "
             f"files _0000 to _{expected - 1:04d}."
-        )
-
-
-def _check_checkpointing(network: nn.Module, recipe: Recipe) -> None:
-    if not recipe.activation_checkpointing:
-        return
-    if not recipe.accelerate:
-        raise UserError(
-            "training.activation_checkpointing is true in the plan and training.accelerate is false, but only fast "
-            "units compute their activations again: leave out one of the two keys."
-        )
-    if not has_checkpointing(accelerate(network)):
-        raise UserError(
-            f"training.activation_checkpointing is true in the plan, but {type(network).__name__} has none: leave the "
-            f"key out."
         )
 
 

@@ -1,5 +1,6 @@
 """The recipe's activation checkpointing."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.trainers import nnUNetTrainerRecipe
-from tests.trainers.conftest import read_checkpoint
+from tests.trainers.conftest import TRAINERS, read_checkpoint
 
 SHORT = ("training.num_epochs=1", "training.iterations_per_epoch=1", "training.seed=7")
 
@@ -34,13 +35,26 @@ def test_the_trained_network_has_it_and_is_not_compiled(plan, train_only, value,
     assert (len(switched), bool(compiled)) == ((1, False) if value == "true" else (0, True))
 
 
-def test_a_network_without_it_is_refused(plan, train):
-    plans = plan(*SHORT, "training.activation_checkpointing=true", preset="danie-narrow")
-    with pytest.raises(UserError, match="activation_checkpointing is true in the plan, but DANIE has none"):
-        train(plans, trainer="nnUNetTrainerDANIE")
+WITHOUT_IT = {
+    "a network without such units": (
+        "danie-narrow",
+        {},
+        "checkpointing is true in the plan, but DANIE has none",
+    ),
+    "plain units": ("sfmanet-narrow", {"accelerate": False}, "only fast units compute their activations again"),
+}
 
 
-def test_plain_units_cannot_have_it(plan, train):
-    plans = plan(*SHORT, "training.activation_checkpointing=true", "training.accelerate=false", name="plain")
-    with pytest.raises(UserError, match="only fast units compute their activations again"):
-        train(plans)
+@pytest.mark.parametrize(("preset", "training", "sentence"), WITHOUT_IT.values(), ids=WITHOUT_IT)
+def test_what_cannot_have_it_is_neither_planned_nor_trained(workspace, plan, train, preset, training, sentence):
+    training = {"activation_checkpointing": True, **training}
+    with pytest.raises(UserError, match=sentence):
+        plan(*SHORT, *(f"training.{key}={json.dumps(value)}" for key, value in training.items()), preset=preset)
+    path = workspace.preprocessed / workspace.plain / "tiny.json"
+    assert not path.exists()
+    plan(*SHORT, preset=preset)
+    by_hand = json.loads(path.read_text())
+    by_hand["configurations"]["2d"]["training"] |= training
+    path.write_text(json.dumps(by_hand))
+    with pytest.raises(UserError, match=sentence):
+        train("tiny", trainer=TRAINERS[preset])
