@@ -26,6 +26,7 @@ from time import perf_counter, process_time
 
 import torch
 from machine import describe, summary, synchronizer
+from memory import cuda_peak
 from options import add_options, set_up, write_result
 from tqdm import tqdm, trange
 
@@ -57,7 +58,7 @@ def cost(kind: str, step: Callable[[], object], device: torch.device) -> float:
         device: that it is done on.
     """
     if kind == "bytes":
-        return _cuda_bytes(step, device) if device.type == "cuda" else _cpu_bytes(step)
+        return cuda_peak(step, 0, device) if device.type == "cuda" else _cpu_bytes(step)
     clock = perf_counter if device.type == "cuda" else process_time
     wait = synchronizer(device)
     wait()
@@ -65,13 +66,6 @@ def cost(kind: str, step: Callable[[], object], device: torch.device) -> float:
     step()
     wait()
     return clock() - start
-
-
-def _cuda_bytes(step: Callable[[], object], device: torch.device) -> int:
-    before = torch.cuda.memory_allocated(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    step()
-    return torch.cuda.max_memory_allocated(device) - before
 
 
 def _cpu_bytes(step: Callable[[], object]) -> int:

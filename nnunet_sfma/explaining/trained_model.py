@@ -11,7 +11,6 @@ from torch import nn
 from nnunet_sfma.devices import refuse_missing_device
 from nnunet_sfma.errors import UserError
 from nnunet_sfma.networks.accelerate import restore_plain
-from nnunet_sfma.nnunet_files import read_dataset_json, read_plans
 from nnunet_sfma.prediction.checked_predictor import CheckedPredictor
 from nnunet_sfma.sentences import first_line
 from nnunet_sfma.trainers.checkpoint_reader import UNREADABLE
@@ -36,8 +35,6 @@ def load_predictor(model: Path, fold: int | str, checkpoint: str, device: str) -
     if not path.is_file():
         raise UserError(f"{path} does not exist: train that fold to its end, or choose what it has with -f and -chk.")
     refuse_missing_device(device)
-    read_plans(model / "plans.json")
-    read_dataset_json(model / "dataset.json")
     try:
         with redirect_stdout(io.StringIO()):  # nnU-Net tells where it looked for the trainer
             predictor = CheckedPredictor(device=torch.device(device), allow_tqdm=False)

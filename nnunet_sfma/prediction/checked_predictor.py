@@ -109,11 +109,14 @@ class CheckedPredictor(nnUNetPredictor):
         model = (self.plans_manager, self.configuration_manager, self.dataset_json)
         for item in read_cases(input_list_of_lists, outputs, *model, num_processes):
             if "unusable" in item:
-                self._leave_out(item["unusable"])
+                self._leave_out(item["unusable"], is_written=output_filenames_truncated is not None)
             else:
                 yield item
 
-    def _leave_out(self, why: str) -> None:
+    def _leave_out(self, why: str, is_written: bool) -> None:
+        """Go on without a case; but of results that are returned only their order tells which case they are of."""
+        if not is_written:
+            raise UserError(f"Not predicted: {why}.")
         self.unusable.append(why)
         print(f"Left out: {why}.", flush=True)
 
@@ -127,6 +130,9 @@ class CheckedPredictor(nnUNetPredictor):
 
         Args:
             num_processes_segmentation_export: 0 for none but this one.
+
+        Raises:
+            UserError: if results are returned instead of written, and there is none of a case.
         """
         jobs = self._to_export(data_iterator, save_probabilities)
         exported = list(few_ahead(_export, jobs, num_processes_segmentation_export))
@@ -143,7 +149,7 @@ class CheckedPredictor(nnUNetPredictor):
             try:
                 logits = self._predict(item["data"])
             except UserError as error:
-                self._leave_out(f"{name} ({as_clause(error)})")
+                self._leave_out(f"{name} ({as_clause(error)})", is_written=item["ofile"] is not None)
                 continue
             if item["ofile"]:
                 self.outputs.append(item["ofile"])

@@ -5,8 +5,6 @@ import sys
 from pathlib import Path
 
 import torch
-from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
-from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -15,9 +13,9 @@ from torch.utils._pytree import tree_leaves
 from nnunet_sfma.networks.accelerate import accelerate, checkpoint_activations
 from nnunet_sfma.trainers.complete_plans import build_network
 from tests.cuda_path.fake_cuda import on_fake_cuda
+from tests.cuda_path.networks import nnunets_loss
 
 CHANNELS, CLASSES = 1, 2
-DICE = {"batch_dice": True, "do_bg": False, "ddp": False}
 
 
 class Peak(TorchDispatchMode):
@@ -45,7 +43,7 @@ def peak_of_a_step(configuration: dict) -> int:
     accelerate(network)
     if training["activation_checkpointing"]:
         checkpoint_activations(network)
-    loss = DC_and_CE_loss(DICE, {}, dice_class=MemoryEfficientSoftDiceLoss)
+    loss = nnunets_loss()
     with FakeTensorMode() as mode:
         network = on_fake_cuda(network, mode)
         weights = sum(parameter.nbytes for parameter in network.parameters())

@@ -2,6 +2,9 @@
 
 import json
 
+from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
+from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+
 from nnunet_sfma.presets import load_preset, preset_names
 from nnunet_sfma.trainers.complete_plans import fit_to_patch
 
@@ -39,3 +42,9 @@ def distinct_networks() -> dict[str, dict]:
     presets = [name for name in preset_names() if load_preset(name).architecture is not None]
     blocks = {json.dumps(small_architecture(name), sort_keys=True): name for name in reversed(presets)}
     return {name: json.loads(block) for block, name in reversed(blocks.items())}
+
+
+def nnunets_loss() -> DC_and_CE_loss:
+    """The loss that the trainers take on one GPU, without deep supervision."""
+    dice = {"batch_dice": True, "do_bg": False, "ddp": False}
+    return DC_and_CE_loss(dice, {}, dice_class=MemoryEfficientSoftDiceLoss)

@@ -9,15 +9,13 @@ from collections.abc import Iterable
 from itertools import cycle
 
 import torch
-from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
-from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nnunet_sfma.networks.accelerate import accelerate
 from nnunet_sfma.trainers.complete_plans import build_network
 from tests.cuda_path.fake_cuda import on_fake_cuda, train_once
-from tests.cuda_path.networks import SIDE, distinct_networks
+from tests.cuda_path.networks import SIDE, distinct_networks, nnunets_loss
 
 BATCH, CHANNELS, CLASSES = 2, 3, 2
 WAYS = {  # autocast and layout
@@ -90,9 +88,7 @@ FAULTS = {fault.__name__: fault for fault in (BufferLeftBehind, NumberLeftBehind
 
 def problem(network: nn.Module, dtype: torch.dtype | None, layout: torch.memory_format) -> str:
     """What one step of training fails with on a fake GPU; empty if it does not."""
-    loss = DC_and_CE_loss(
-        {"batch_dice": True, "do_bg": False, "ddp": False}, {}, dice_class=MemoryEfficientSoftDiceLoss
-    )
+    loss = nnunets_loss()
     with FakeTensorMode() as mode:
         network = on_fake_cuda(network, mode)
         images = torch.empty(BATCH, CHANNELS, SIDE, SIDE, device="cuda").contiguous(memory_format=layout)

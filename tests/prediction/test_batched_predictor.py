@@ -13,6 +13,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from nnunet_sfma.errors import UserError
 from nnunet_sfma.prediction.batched_predictor import BatchedPredictor
 from tests.conftest import Workspace
 from tests.prediction.conftest import model_of
@@ -167,6 +168,14 @@ class OfValues(nn.Conv2d):
         return super().forward(self.function(images))
 
 
+def write_images(folder: Path) -> None:
+    """Of one voxel far from the others once they are normalised: its logarithm is NaN, or its exponential too large."""
+    for case, (most, one) in {"bright": (1, 2), "dark": (2, 1), "plain": (1, 1)}.items():
+        voxels = np.full((1, 40, 32), most, np.float32)
+        voxels[0, 20, 16] = one
+        sitk.WriteImage(sitk.GetImageFromArray(voxels), str(folder / f"{case}_0000.nii.gz"))
+
+
 def as_if_too_large(images: torch.Tensor) -> torch.Tensor:
     if images.max() > 10:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
@@ -190,11 +199,7 @@ def test_case_that_cannot_be_predicted_is_left_out(
     why: str,
     processes: int,
 ):
-    """Of normalised images with one voxel far from the others: its logarithm is NaN, or its exponential too large."""
-    for case, (most, one) in {"bright": (1, 2), "dark": (2, 1), "plain": (1, 1)}.items():
-        voxels = np.full((1, 40, 32), most, np.float32)
-        voxels[0, 20, 16] = one
-        sitk.WriteImage(sitk.GetImageFromArray(voxels), str(tmp_path / f"{case}_0000.nii.gz"))
+    write_images(tmp_path)
     predictor, out = predictor_of(OfValues(function)), tmp_path / "out"
     predictor.predict_from_files(
         str(tmp_path),
@@ -209,6 +214,24 @@ def test_case_that_cannot_be_predicted_is_left_out(
     assert {path.name for path in out.glob("*.nii.gz")} == {f"{case}.nii.gz" for case in others}
     assert {path.stem for path in out.glob("*.npz")} == others
     assert {Path(path).name for path in predictor.outputs} == others
+
+
+@pytest.mark.parametrize("why", ["cannot be read", "is not a number"])
+def test_results_that_are_returned_are_of_all_cases_or_none(
+    predictor_of: Callable[[nn.Module], BatchedPredictor], tmp_path: Path, why: str
+):
+    """Nothing but their order tells which case they are of."""
+    write_images(tmp_path)
+    if why == "cannot be read":
+        (tmp_path / "bright_0000.nii.gz").write_bytes(b"")
+    predictor = predictor_of(OfValues(torch.abs if why == "cannot be read" else torch.log1p))
+    with pytest.raises(UserError, match=f"^Not predicted: .*{why}"):
+        predictor.predict_from_files(
+            [[str(path)] for path in sorted(tmp_path.glob("*.nii.gz"))],
+            None,
+            num_processes_preprocessing=0,
+            num_processes_segmentation_export=0,
+        )
 
 
 def test_3d_configuration_is_predicted_by_nnunet(prepared: Workspace):
